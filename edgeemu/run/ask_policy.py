@@ -147,8 +147,12 @@ def _own(placement: Placement) -> Placement:
 
 def fault(placement: object, view: ClusterView, current: Placement | None = None) -> str:
     """Return what is wrong with an answer; empty if it is right, or is the current placement."""
-    if current is not None and isinstance(placement, Placement) and placement == current:
-        return ""
+    if isinstance(placement, Placement):
+        found = view.by_layer is None and any(
+            placement is known for known in view.fitting
+        )  # made of the model's blocks
+        if found or placement == current:
+            return ""
     if problem := wrong_kind(placement):
         return problem
     assert isinstance(placement, Placement)

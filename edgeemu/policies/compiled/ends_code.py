@@ -1,10 +1,8 @@
 """Ends of a search near the placement in force, and the blocks that move to them, by machine code in one call each."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 from math import prod
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -138,8 +136,10 @@ class EndsCode:
         self.count: int = self._functions.surround(*tables, room.base.at, room.near.at, others.at, seeds.at)
         self.beside, self.missing_bytes = found.tolist()
 
-    def found(self, steps: StepCode, price: float, rules: Rules) -> list[tuple[float, float, ShareArrays]]:
-        """Costs, steps and placements: of the one in force, then of the ends, the best first.
+    def found(
+        self, steps: StepCode, price: float, rules: Rules
+    ) -> tuple[float, list[tuple[float, float, ShareArrays]]]:
+        """Cost of the placement in force; costs, steps and placements of the ends, the best first.
 
         `price`: of a second of a migration.
         """
@@ -149,20 +149,17 @@ class EndsCode:
         tables = steps.tables.at, self._needs.memory.at, self._ways.at, steps.scratch.at, prices.at, room.near.at
         places = room.base.at, room.changes.at, room.best.at, room.ends.at, room.found.at
         count = self._functions.find_ends(*tables, *places, terms.at)
-        costs, steps_s = room.found.values[0][: 2 * MOST].reshape(2, MOST)[:, :count].tolist()
-        known = list(zip(costs, steps_s, self._placements(count), strict=True))
-        return [known[0], *sorted(known[1:], key=itemgetter(0))]
+        costs: list[float] = room.found.values[0][:count].tolist()
+        if count == 1:
+            return costs[0], []
+        steps_s, parts = room.found.values[0][MOST : MOST + count].tolist(), self._parts(room.ends, MOST)
+        order = sorted(range(1, count), key=costs.__getitem__)
+        return costs[0], [(costs[at], steps_s[at], ShareArrays(*(part[at : at + 1] for part in parts))) for at in order]
 
     def placements(self) -> Folded:
         """All placements near, as they are in memory until the next decision."""
         parts = self._parts(self._room.near, self._room.near_count)
         return Folded(ShareArrays(*(part[: self.count] for part in parts)), self.runs)
-
-    def _placements(self, count: int) -> Iterator[ShareArrays]:
-        """The first placements that were written, one by one."""
-        parts = self._parts(self._room.ends, MOST)
-        for at in range(count):
-            yield ShareArrays(*(part[at : at + 1] for part in parts))
 
     def _parts(self, batch: Packed, k: int) -> list[IntArray]:
         """A copy of a batch with room for k placements, by their parts."""
@@ -193,12 +190,16 @@ class BlocksCode:
         self._assigned = blank(Assigned, groups, units, n, n * n, n)
         self._shapes = owners.heads.shape, owners.units.shape
 
-    def moved(self, shares: ShareArrays) -> tuple[float, BlockOwners]:
-        """Seconds that a sequence waits for the migration to a placement, and the owners of its blocks."""
-        batch, whole = batch_of(Folded.of(shares)), shares.whole_ffn[0]
-        took_s = self._functions.moving_s(self._tables.at, batch.at, 0, self._assigned.at)
-        numbers, (groups, units) = self._assigned.values[0].view(np.int64), self._shapes
-        heads = numbers[: groups[0] * groups[1]].reshape(groups).copy()
-        parts = numbers[heads.size : heads.size + units[0] * units[1]].reshape(units).copy()
-        ends = np.concatenate([shares.embed, shares.lm_head])
-        return took_s, BlockOwners(ends, heads, shares.proj[0], np.where(whole, parts[:, 0], IN_SHARDS), parts)
+    def moving_s(self, shares: ShareArrays) -> float:
+        """Seconds that a sequence waits for the migration to a placement."""
+        batch = batch_of(Folded.of(shares))
+        took_s: float = self._functions.moving_s(self._tables.at, batch.at, 0, self._assigned.at)
+        return took_s
+
+    def owners(self, shares: ShareArrays) -> BlockOwners:
+        """Owners of the blocks of the placement for which `moving_s` was asked last."""
+        heads, units = self._shapes
+        numbers = self._assigned.values[0][: prod(heads) + prod(units)].view(np.int64).copy()
+        groups, parts = numbers[: prod(heads)].reshape(heads), numbers[prod(heads) :].reshape(units)
+        ends, whole = np.concatenate([shares.embed, shares.lm_head]), shares.whole_ffn[0]
+        return BlockOwners(ends, groups, shares.proj[0], np.where(whole, parts[:, 0], IN_SHARDS), parts)

@@ -31,10 +31,9 @@ def from_now(view: ClusterView, old: PlacementArrays, earlier: PlacementArrays) 
     return layout if MemoryHeadroom.of(view, layout).fits() else None
 
 
-def earlier_shares(view: ClusterView, devices: IntArray) -> list[ShareArrays]:
+def earlier_shares(view: ClusterView, devices: IntArray) -> ShareArrays:
     """Placements that the run has left, of those on `devices` [n], ascending."""
-    asked = view.costs.shape, tuple(devices.tolist())
-    return [found for each in view.earlier if (found := _shares_of(_Itself(each), *asked)) is not None]
+    return _shares_of(tuple(map(_Itself, view.earlier)), view.costs.shape, tuple(devices.tolist()))
 
 
 class _Itself:
@@ -50,8 +49,19 @@ class _Itself:
         return isinstance(other, _Itself) and other.placement is self.placement
 
 
+@lru_cache(maxsize=4)
+def _shares_of(known: tuple[_Itself, ...], shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays:
+    """Earlier placements as shares on some devices, ascending, but for those that are on others too."""
+    none = np.empty((0, shape.n_layers, len(devices)), np.int64)
+    found = [ShareArrays(none[:, 0, 0], none[:, 0, 0], none, none[:, :, 0], none)]
+    for each in known:
+        one = _share_of(each, shape, devices)
+        found += [] if one is None else [one]
+    return ShareArrays.joined(found)
+
+
 @lru_cache(maxsize=16)
-def _shares_of(known: _Itself, shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays | None:
+def _share_of(known: _Itself, shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays | None:
     """An earlier placement as shares on some devices, ascending; None: it is on others too."""
     if not set(devices).issuperset(known.placement.owner.values()):
         return None

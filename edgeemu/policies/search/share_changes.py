@@ -78,13 +78,21 @@ class Known:
         code = isinstance(self.needs, NeedsCode) and not self.costs.prices.chunks_cost
         return BlocksCode(self.costs, self.devices, self.owners) if code else None
 
-    def moved(self, shares: ShareArrays, current: Placement) -> tuple[float, BlockOwners]:
-        """Seconds that a sequence waits for the migration to a placement, and the owners of its blocks."""
+    @cached_property
+    def present(self) -> ShareJudge:
+        """Judge of the next step, as all is now."""
+        return ShareJudge(self.costs.view, self.devices, 1)
+
+    def moving_s(self, shares: ShareArrays, current: Placement) -> float:
+        """Seconds that a sequence waits for the migration to a placement."""
         if self._blocks is not None:
-            return self._blocks.moved(shares)
-        owners = shares.owners(0, self.owners)
-        new = owners.placement(self.costs.view.costs.shape, self.devices)
-        return self.costs.moves_s(moves(current, new)), owners
+            return self._blocks.moving_s(shares)
+        return self.costs.moves_s(moves(current, self.placement(shares)))
+
+    def placement(self, shares: ShareArrays) -> Placement:
+        """A placement, for which `moving_s` was asked last: as many blocks as possible stay where they are."""
+        owners = shares.owners(0, self.owners) if self._blocks is None else self._blocks.owners(shares)
+        return owners.placement(self.costs.view.costs.shape, self.devices)
 
 
 def better_shares(view: ClusterView, prospect: Prospect, current: Placement, known: Known) -> Placement | None:
@@ -94,7 +102,7 @@ def better_shares(view: ClusterView, prospect: Prospect, current: Placement, kno
     """
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
     search = ShareSearch(judge, WORK, known.needs, judge.second / prospect.tokens)
-    (before, *_), *ends = search.ends_near(known.base, known.near, fits=known.fits)
+    before, ends = search.ends_near(known.base, known.near, fits=known.fits)
     change = _BestChange(view, prospect, current, known, judge, before)
     for end in ends[:EXACT]:
         change.add(*end)
@@ -135,11 +143,10 @@ class _BestChange:
         gained = self._prices.gained_s(gain)
         if gained <= self._net:  # its migration makes it no better
             return
-        move_s, owners = known.moved(shares, self._current)
-        net = gained - move_s * second
+        net = gained - known.moving_s(shares, self._current) * second
         if net <= self._net or (known.fits and gain <= WORTH * self._before):
             return
-        new = owners.placement(view.costs.shape, known.devices)
+        new = known.placement(shares)
         if self._is_accepted(new, shares):
             self.best, self._net, self._shares = new, net, shares
             view.fitting.append(new)
@@ -184,7 +191,7 @@ class _BestChange:
         if not (is_divided(found, shape.n_layers) or is_divided(self._current, shape.n_layers)):
             return False
         shares = self._shares if found is self.best else ShareArrays.of(found, shape, devices)
-        return shares is not None and _is_slower(self._view, devices, shares, self._known.base)
+        return shares is not None and _is_slower(self._known.present, shares, self._known.base)
 
     def nearest_to_fitting(self) -> Placement | None:
         """A placement near by that comes closest to fitting, where none that fits is to be had in one step."""
@@ -220,11 +227,11 @@ def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:
     """
     devices = np.array(sorted({*new.owner.values(), *old.owner.values()}))
     after, before = (ShareArrays.of(placement, view.costs.shape, devices) for placement in (new, old))
-    return after is not None and before is not None and _is_slower(view, devices, after, before)
+    return after is not None and before is not None and _is_slower(ShareJudge(view, devices, 1), after, before)
 
 
-def _is_slower(view: ClusterView, devices: IntArray, new: ShareArrays, old: ShareArrays) -> bool:
-    """Whether the next step of a placement takes longer than that of another, both on some devices."""
-    after, before = ShareJudge(view, devices, 1).promised(ShareArrays.joined([new, old])).tolist()
+def _is_slower(judge: ShareJudge, new: ShareArrays, old: ShareArrays) -> bool:
+    """Whether a step of a placement takes longer than that of another."""
+    after, before = judge.promised(ShareArrays.joined([new, old])).tolist()
     slower: bool = after > before * (1 + 1e-9)
     return slower

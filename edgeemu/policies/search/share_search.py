@@ -223,18 +223,19 @@ class ShareSearch:
                 return end
         return None
 
-    def ends_near(self, base: ShareArrays, near: "Vicinity", *, fits: bool) -> list["End"]:
-        """A placement, and then placements downhill from the best near it that gain enough, the best first.
+    def ends_near(self, base: ShareArrays, near: "Vicinity", *, fits: bool) -> tuple[float, list["End"]]:
+        """Cost of a placement, and placements downhill from the best near it that gain enough, the best first.
 
         `fits`: whether devices have memory for it; else anything that costs less is enough.
         """
         if near.code is not None and self.judge.code is not None:
             rules = Rules(self.work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
-            return [End(*each) for each in near.code.found(self.judge.code, self.price, rules)]
+            before, ends = near.code.found(self.judge.code, self.price, rules)
+            return before, [End(*each) for each in ends]
         itself = Requirements(np.array([near.missing_bytes]), np.zeros(1))
         before = float(self.judge.costs_of(Folded.of(base), itself, 0.0)[0])
         limit = before * (1 - WORTH) if fits else before
-        return [End(before, None, base), *(End(cost, None, shares) for cost, shares in self.better_than(limit, near))]
+        return before, [End(cost, None, shares) for cost, shares in self.better_than(limit, near)]
 
     def better_than(self, limit: float, near: "Vicinity") -> list[tuple[float, ShareArrays]]:
         """Placements downhill from the best that are near, with costs below a limit: the best first.

@@ -28,7 +28,7 @@ class Vicinity:
         self._view, self._devices, self._base, self._needs, n_layers = view, devices, base, needs, base.proj.shape[1]
         changes, self.code = changes_of(view), None
         if isinstance(needs, NeedsCode) and isinstance(changes, NearCode) and n_layers <= FEW_LAYERS:
-            earlier = ShareArrays.joined([base.taken(np.empty(0, np.int64)), *earlier_shares(view, devices)])
+            earlier = earlier_shares(view, devices)
             self.code = EndsCode(view, devices, needs, changes, *_each_layer(n_layers), earlier)
 
     @cached_property
@@ -37,13 +37,13 @@ class Vicinity:
         if self.code is not None:
             return self.code.placements(), self.code.beside
         others = ShareArrays.joined(
-            [simple_seeds(self._view, self._devices), *earlier_shares(self._view, self._devices)]
+            [simple_seeds(self._view, self._devices), earlier_shares(self._view, self._devices)]
         )
         around = next(all_around(self._base, others))
         placements, beside = changes_of(self._view).vicinity(around, around.runs.folded(others))
         return Folded(placements, around.runs), beside
 
-    @property
+    @cached_property
     def placements(self) -> Folded:
         """All of them: [k]."""
         return self._made[0]

@@ -1,17 +1,20 @@
 """Owners of a model's blocks on chosen devices, as arrays: heads, and projections and feed-forward blocks in shards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain, pairwise
+from operator import itemgetter
 from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj, shards
 from edgeemu.placement.placement import Placement
 from edgeemu_kernels.shape import ModelShape
 
+BoolArray = NDArray[np.bool_]
 IN_SHARDS = -1  # in place of the device of a block; the shards of a projection are with their heads
 
 
@@ -27,25 +30,21 @@ class BlockOwners(NamedTuple):
     @classmethod
     def of(cls, placement: Placement, shape: ModelShape, devices: IntArray) -> Self | None:
         """Owners on `devices` [n], ascending; None: a projection is divided otherwise than with its heads."""
-        owner, n_layers, blocks = placement.owner, shape.n_layers, _blocks(shape)
-        place = np.full(int(devices[-1]) + 1, IN_SHARDS)  # of each device
-        place[devices] = np.arange(len(devices))
-        heads = place[_held(owner, blocks.heads)].reshape(n_layers, shape.n_groups)
-        projs = np.array([owner.get(block, IN_SHARDS) for block in blocks.projs])  # [n_layers]
-        ffns = np.array([owner.get(block, IN_SHARDS) for block in blocks.ffns])  # [n_layers]
-        split = np.flatnonzero(projs < 0)  # layers whose projection is divided
-        if len(split):
-            columns = chain.from_iterable(blocks.columns[layer] for layer in split.tolist())
-            if (place[_held(owner, list(columns))] != heads[split].ravel()).any():
-                return None
-        projs = np.where(projs < 0, IN_SHARDS, place[projs])
-        ffns = np.where(ffns < 0, IN_SHARDS, place[ffns])
-        units = np.repeat(ffns[:, None], shape.ffn_units, 1)
-        split = np.flatnonzero(ffns < 0)  # layers whose feed-forward block is divided
-        if len(split):
-            parts = list(chain.from_iterable(blocks.units[layer] for layer in split.tolist()))
-            units[split] = place[_held(owner, parts)].reshape(len(split), -1)
-        return cls(place[[owner[EMBED], owner[LM_HEAD]]], heads, projs, ffns, units)
+        owner, blocks, place = placement.owner, _blocks(shape), np.full(int(devices[-1]) + 1, IN_SHARDS)
+        place[devices] = np.arange(len(devices))  # of each device
+        split_projs = tuple(block not in owner for block in blocks.projs)
+        split_ffns = tuple(block not in owner for block in blocks.ffns)
+        layout = _layout(shape, split_projs, split_ffns)
+        found = place[np.array(layout.held(owner), np.int64)]  # [n_held]
+        ends, heads, projs, columns, ffns, units = (found[begin:end] for begin, end in pairwise(layout.ends))
+        heads = heads.reshape(shape.n_layers, shape.n_groups)
+        if len(columns) and (columns.reshape(-1, shape.n_groups) != heads[layout.split_projs]).any():
+            return None
+        all_projs, all_ffns = np.full((2, shape.n_layers), IN_SHARDS)
+        all_projs[~layout.split_projs], all_ffns[~layout.split_ffns] = projs, ffns
+        all_units = np.repeat(all_ffns[:, None], shape.ffn_units, 1)
+        all_units[layout.split_ffns] = units.reshape(-1, shape.ffn_units)
+        return cls(ends, heads, all_projs, all_ffns, all_units)
 
     def placement(self, shape: ModelShape, devices: IntArray) -> Placement:
         """The placement of the blocks on `devices` [n]."""
@@ -91,6 +90,22 @@ def _blocks(shape: ModelShape) -> _Blocks:
     )
 
 
-def _held(owner: Mapping[Block, int], blocks: Sequence[Block]) -> IntArray:
-    """The devices of some blocks: [n_blocks]."""
-    return np.fromiter(map(owner.__getitem__, blocks), np.int64, len(blocks))
+class _Layout(NamedTuple):
+    """Order in which devices of blocks are looked up: ends, heads, whole projections, columns, whole blocks, units."""
+
+    held: Callable[[Mapping[Block, int]], tuple[int, ...]]
+    ends: list[int]  # where each kind begins, and the last ends
+    split_projs: BoolArray  # [n_layers]
+    split_ffns: BoolArray  # [n_layers]
+
+
+@lru_cache(maxsize=16)
+def _layout(shape: ModelShape, split_projs: tuple[bool, ...], split_ffns: tuple[bool, ...]) -> _Layout:
+    """The order where these layers are divided."""
+    blocks, parts = _blocks(shape), [[EMBED, LM_HEAD]]
+    parts.append(blocks.heads)
+    for split, wholes, shares in ((split_projs, blocks.projs, blocks.columns), (split_ffns, blocks.ffns, blocks.units)):
+        parts.append([whole for whole, divided in zip(wholes, split, strict=True) if not divided])
+        parts.append([part for share, divided in zip(shares, split, strict=True) if divided for part in share])
+    ends = list(accumulate(map(len, parts), initial=0))
+    return _Layout(itemgetter(*chain.from_iterable(parts)), ends, np.array(split_projs), np.array(split_ffns))

@@ -30,13 +30,18 @@ def _weights(costs: Costs) -> Mapping[Kind, float]:
     }
 
 
+@lru_cache(maxsize=64)
+def _shard_bytes(costs: Costs, shard: Block) -> float:
+    return float(weight_bytes(shard, costs))
+
+
 class MoveCosts:
     """Bytes that blocks send when they move, and the time of moves."""
 
     def __init__(self, view: ClusterView) -> None:
         costs = view.costs.at_step(1, view.past)
         self.view = view
-        self._costs, self._shards = costs, dict[Block, float]()  # bytes of shards that were asked for
+        self._costs = costs
         self.weight_bytes = _weights(costs)
         self.group_cache_bytes = float(costs.kv_bytes(view.workload.cached or view.length))
         self.table_bytes = float(costs.table_bytes()) if costs.shape.tied_embeddings else 0.0
@@ -65,6 +70,9 @@ class MoveCosts:
 
     @cached_property
     def prices(self) -> TransferPrices:
+        """Prices of what is sent; where chunks cost nothing, whatever their size."""
+        if self.view.links is self.view.links.wire:
+            return TransferPrices.of(self.view, inf)
         sent = [self.link_bits[kind] / 8.0 for kind in (Kind.HEAD, Kind.PROJ, Kind.FFN) if self.link_bits[kind]]
         return TransferPrices.of(self.view, min([float(self.view.chunk_bytes), *sent]))
 
@@ -183,9 +191,7 @@ class MoveCosts:
 
     def shard_bytes(self, shard: Block) -> float:
         """Bytes of weights that a shard brings."""
-        if shard not in self._shards:
-            self._shards[shard] = float(weight_bytes(shard, self._costs))
-        return self._shards[shard]
+        return _shard_bytes(self._costs, shard)
 
 
 def migration_s(view: ClusterView, old: Placement, new: Placement) -> float:

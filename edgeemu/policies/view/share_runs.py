@@ -31,6 +31,8 @@ class Runs(NamedTuple):
     def folded(self, shares: ShareArrays) -> ShareArrays:
         """One layer of each run."""
         s, at = shares, self.first
+        if len(at) == s.proj.shape[1]:
+            return s
         return ShareArrays(s.embed, s.lm_head, s.heads[:, at], s.proj[:, at], s.units[:, at])
 
     def unfolded(self, shares: ShareArrays) -> ShareArrays:

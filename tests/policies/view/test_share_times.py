@@ -14,7 +14,8 @@ from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.policies.search.share_bounds import StepBounds
-from edgeemu.policies.search.share_search import ShareJudge, ShareSearch, Vicinity
+from edgeemu.policies.search.share_search import ShareJudge, ShareSearch
+from edgeemu.policies.search.vicinity import Vicinity
 from edgeemu.policies.view.migration_time import MoveCosts, migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
@@ -156,7 +157,7 @@ def test_a_search_finds_the_same_with_and_without_bounds(data: st.DataObject, sh
     judge = ShareJudge(seen, EVERYONE, 20)
     needs = ShareNeeds(judge.memory, ShareMigrations(MoveCosts(seen), EVERYONE, base))
     limit = share * float(judge.costs(base)[0])
-    near = Vicinity(seen, base, others, needs)
+    near = Vicinity(replace(seen, earlier=(others.placement(0, shape, EVERYONE),)), EVERYONE, base, needs)
     chosen = [*range(near.beside), len(near.placements) - 1]  # not on other devices, where many cost the same
     near.placements = Folded(near.placements.shares.taken(chosen), near.placements.runs)
     quick = ShareSearch(judge, 2e3, needs, 0.1).better_than(limit, near)
