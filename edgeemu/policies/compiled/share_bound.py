@@ -6,6 +6,45 @@ from edgeemu_kernels.arrays import Floats, Ints
 NOWHERE = -1  # where it is not known where x is, which then costs nothing
 
 
+def least_each_s(t: StepTables, b: Batch, w: Scratch, count: int, bounds_s: Floats) -> None:
+    """Compute lower bounds of the first placements of a batch; what two in a row have in common is computed once."""
+    n, attention_s, ffn_s = t.n, 0.0, 0.0
+    for which in range(count):
+        if b.n_runs > 1 or b.lengths[0] > 1:
+            bounds_s[which] = least_s(t, b, w, which)
+            continue
+        lm_head, embed, at_proj, units = b.lm_head[which], b.embed[which], b.proj[which], b.units[which * n :]
+        same = which > 0
+        if same:
+            same = at_proj == b.proj[which - 1]
+        at_ffn = _whole_at(n, units)
+        if not same or _differ(n, b.units, which):
+            ffn_s = _feed_forward_s(t, w, units, at_proj, at_ffn)
+        if not same or embed != b.embed[which - 1] or _differ(n, b.heads, which):
+            attention_s = _attention_s(t, w, embed, b.heads[which * n :], at_proj)
+        token = lm_head * n + embed
+        token_s = t.token_bits * t.s_per_bit[token] + t.delay_s[token]
+        ends_s = token_s + t.embed_s[embed] + t.lm_head_s[lm_head]
+        bounds_s[which] = ends_s + (attention_s + ffn_s) + _come_s(t, at_ffn, lm_head)
+
+
+def _differ(n: int, counts: Ints, which: int) -> bool:
+    """Whether a placement of one run has other counts than the one before."""
+    for a in range(which * n, which * n + n):
+        if counts[a] != counts[a - n]:
+            return True
+    return False
+
+
+def _whole_at(n: int, units: Ints) -> int:
+    """Where a feed-forward block is whole."""
+    holders, at = 0, 0
+    for a in range(n):
+        holders += units[a] > 0
+        at = a if units[a] > units[at] else at
+    return at if holders == 1 else NOWHERE
+
+
 def least_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
     """Lower bound of a step of one placement of a batch."""
     n, lm_head, embed = t.n, b.lm_head[which], b.embed[which]
@@ -15,19 +54,15 @@ def least_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
     for run in range(b.n_runs):
         at = which * b.n_runs + run
         heads, units, at_proj = b.heads[at * n :], b.units[at * n :], b.proj[at]
-        holders, at_ffn = 0, 0
-        for a in range(n):
-            holders += units[a] > 0
-            at_ffn = a if units[a] > units[at_ffn] else at_ffn
-        whole_ffn = holders == 1
-        ffn_s = _feed_forward_s(t, w, units, at_proj, at_ffn if whole_ffn else NOWHERE)
+        at_ffn = _whole_at(n, units)
+        ffn_s = _feed_forward_s(t, w, units, at_proj, at_ffn)
         run_s = _attention_s(t, w, source, heads, at_proj) + ffn_s
-        source = at_ffn if whole_ffn else NOWHERE
+        source = at_ffn
         if b.lengths[run] > 1:
             more = b.lengths[run] - 1
             again_s = _attention_s(t, w, source, heads, at_proj) + ffn_s
             run_s = run_s + more * again_s
-            if not t.star and at_proj < 0 and not whole_ffn:
+            if not t.star and at_proj < 0 and at_ffn < 0:
                 run_s = max(run_s, _rounds_s(t, heads, units, more))
         total_s += run_s
     return total_s + _come_s(t, source, lm_head)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from edgeemu.policies.compiled.share_bound import least_s
+from edgeemu.policies.compiled.share_bound import least_each_s
 from edgeemu.policies.compiled.share_costs import ROUNDING
 from edgeemu.policies.compiled.share_needs import migration_s, missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, changes, ends
@@ -45,8 +45,7 @@ def _cost(
 def _find_bounds(t: StepTables, b: Batch, w: Scratch, r: Best, count: int) -> None:
     """Compute lower bounds of the steps of the first placements of a batch."""
     fill_runs(b, w)
-    for which in range(count):
-        r.bounds_s[which] = least_s(t, b, w, which)
+    least_each_s(t, b, w, count, r.bounds_s)
 
 
 def near_costs(

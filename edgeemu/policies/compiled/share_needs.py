@@ -101,16 +101,18 @@ def migration_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
 
 def _add_layers(y: WayTables, b: Batch, w: Scratch, at: int, run: int) -> None:
     """Add what the layers of a run bring to each device, and what they take."""
-    n, layers = y.n, b.lengths[run]
+    n, layers, proj, old_proj = y.n, b.lengths[run], b.proj[at], y.old_proj[run]
     for a in range(n):
         heads, units = b.heads[at * n + a], b.units[at * n + a]
-        more = (heads - y.old_heads[run * n + a]) * layers
-        columns = _columns(y, b.proj[at], heads, a) - _columns(y, y.old_proj[run], y.old_heads[run * n + a], a)
-        columns = columns * layers
-        parts = (units - y.old_units[run * n + a]) * layers
-        w.weights[a] += max(more, 0) * y.head + max(columns, 0) * y.column + max(parts, 0) * y.unit
-        w.caches[a] += max(more, 0) * y.cache
-        w.lost[a] += more * y.head + columns * y.column + parts * y.unit
+        more, parts = heads - y.old_heads[run * n + a], units - y.old_units[run * n + a]
+        columns = more if proj < 0 and old_proj < 0 else 0
+        if proj != old_proj:
+            columns = _columns(y, proj, heads, a) - _columns(y, old_proj, y.old_heads[run * n + a], a)
+        if more != 0 or parts != 0 or columns != 0:  # most have what they had
+            more, parts, columns = more * layers, parts * layers, columns * layers
+            w.weights[a] += max(more, 0) * y.head + max(columns, 0) * y.column + max(parts, 0) * y.unit
+            w.caches[a] += max(more, 0) * y.cache
+            w.lost[a] += more * y.head + columns * y.column + parts * y.unit
 
 
 def _columns(y: WayTables, proj: int, heads: int, device: int) -> int:
