@@ -51,7 +51,7 @@ from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
 from edgeemu.policies.search.repair import repaired
-from edgeemu.policies.search.share_changes import Known, better_shares, is_slower
+from edgeemu.policies.search.share_changes import Known, better_shares, is_slower, make_ready
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.search.undivided_moves import Layouts, better_blocks
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
@@ -76,9 +76,11 @@ PROPOSERS = (
 
 
 def prepare(view: ClusterView) -> None:
-    """Make the machine code for searches over shares, if such a run has any."""
+    """Make the machine code for searches over shares, if such a run has any, and all that it writes into."""
     if 1 < view.n_devices <= SEARCHED // view.costs.shape.n_layers and pays(view):
         functions()
+        if view.divide and view.sequences == 1:
+            make_ready(view)
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

@@ -93,14 +93,13 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
     Raises:
         Interrupted: a signal ended the command meanwhile.
     """
-    shown = Placement(dict(current.owner))  # a copy: a policy may write into it
     began_s = time.thread_time()
     try:
         if isinstance(policy, SeparatePolicy):
             with interrupted_at_once():
                 policy.load()  # a process that was lost is replaced, and that is not the policy's time
             began_s = time.thread_time()
-        placement, took_s, cut = _ask(policy, view, shown, limit_s)
+        placement, took_s, cut = _ask(policy, view, current, limit_s)  # users' policies get a copy
         problem = fault(placement, view, current)
     except (Interrupted, KeyboardInterrupt):
         raise

@@ -30,10 +30,10 @@ def least_each_s(t: StepTables, b: Batch, w: Scratch, count: int, bounds_s: Floa
 
 def _differ(n: int, counts: Ints, which: int) -> bool:
     """Whether a placement of one run has other counts than the one before."""
+    differ = False
     for a in range(which * n, which * n + n):
-        if counts[a] != counts[a - n]:
-            return True
-    return False
+        differ = differ or counts[a] != counts[a - n]
+    return differ
 
 
 def _whole_at(n: int, units: Ints) -> int:

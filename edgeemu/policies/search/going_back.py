@@ -7,11 +7,13 @@ single moves that each have to pay do not find the way back when that state retu
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.placement import Placement, is_divided
+from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.shares import ShareArrays
@@ -36,8 +38,20 @@ def earlier_shares(view: ClusterView, devices: IntArray) -> ShareArrays:
     return _shares_of(tuple(map(_Itself, view.earlier)), view.costs.shape, tuple(devices.tolist()))
 
 
+def placed_on(placement: Placement, shape: ModelShape, devices: IntArray) -> "Placed | None":
+    """A placement on `devices` [n], ascending; None: it is on others too, or a projection is not with its heads."""
+    return _placed(_Itself(placement), shape, tuple(devices.tolist()))
+
+
+class Placed(NamedTuple):
+    """A placement as arrays."""
+
+    owners: BlockOwners
+    shares: ShareArrays
+
+
 class _Itself:
-    """A placement as the key of a cache, by which object it is: nobody changes those that a run has left."""
+    """A placement as the key of a cache, by which object it is: nobody changes those that a run has, or has left."""
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
@@ -55,14 +69,14 @@ def _shares_of(known: tuple[_Itself, ...], shape: ModelShape, devices: tuple[int
     none = np.empty((0, shape.n_layers, len(devices)), np.int64)
     found = [ShareArrays(none[:, 0, 0], none[:, 0, 0], none, none[:, :, 0], none)]
     for each in known:
-        one = _share_of(each, shape, devices)
-        found += [] if one is None else [one]
+        placed = _placed(each, shape, devices)
+        found += [] if placed is None else [placed.shares]
     return ShareArrays.joined(found)
 
 
 @lru_cache(maxsize=16)
-def _share_of(known: _Itself, shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays | None:
-    """An earlier placement as shares on some devices, ascending; None: it is on others too."""
+def _placed(known: _Itself, shape: ModelShape, devices: tuple[int, ...]) -> Placed | None:
     if not set(devices).issuperset(known.placement.owner.values()):
         return None
-    return ShareArrays.of(known.placement, shape, np.array(devices))
+    owners = BlockOwners.of(known.placement, shape, np.array(devices))
+    return None if owners is None else Placed(owners, ShareArrays.owned(owners, len(devices)))

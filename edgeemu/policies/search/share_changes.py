@@ -14,12 +14,13 @@ from typing import Self
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import IntArray, blocks_of
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement, is_divided, moves
 from edgeemu.policies.compiled.ends_code import BlocksCode
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
-from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
+from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
+from edgeemu.policies.search.going_back import placed_on
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
@@ -40,6 +41,15 @@ BESIDE = 24  # neighbours, the best, of which one is looked for that is not refu
 HALVED = 2  # refused placements, the best, to which a way over another placement is looked for
 
 
+def make_ready(view: ClusterView) -> None:
+    """Look for better shares once, from everything on one device: what any such search needs is then made."""
+    alone = Placement(dict.fromkeys(blocks_of(view.costs.shape), 0))
+    later = replace(view, workload=replace(view.workload, length=view.prompt_tokens))
+    known = Known.of(later, alone)
+    for prospect in prospects(later) if known is not None else ():
+        better_shares(later, prospect, alone, known)
+
+
 @dataclass(frozen=True)
 class Known:
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
@@ -57,12 +67,10 @@ class Known:
         """None: it is on more devices than are searched, or the shards of a projection are not with their heads."""
         shape = view.costs.shape
         devices = promising(view, [current], WORK_TO_CHOOSE)
-        if not set(devices.tolist()).issuperset(current.owner.values()):
+        placed = placed_on(current, shape, devices)
+        if placed is None:
             return None
-        owners = BlockOwners.of(current, shape, devices)
-        if owners is None:
-            return None
-        base = ShareArrays.owned(owners, len(devices))
+        owners, base = placed
         costs = MoveCosts(view)
         needs = (NeedsCode if pays(view) else ShareNeeds)(
             ShareMemory(view, devices), ShareMigrations(costs, devices, base)

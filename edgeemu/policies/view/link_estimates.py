@@ -30,6 +30,16 @@ class _Pairs(NamedTuple):
     number: IntArray  # [n_pairs] messages of each pair
 
 
+class _Sent(NamedTuple):
+    """Messages of a step as they were sent: most steps have the same, in the same order."""
+
+    columns: FloatArray  # [4, n_messages] as `Transit` has them: source, target, size, number
+    chosen: IntArray  # [m] those that tell something, by their ends
+    codes: IntArray  # [m] source * n_devices + target
+    delay_part: FloatArray  # [m] of the nominal time
+    sheet_s: FloatArray  # [m] nominal time
+
+
 class LinkEstimates:
     """Estimates of all pairs that were measured so far; `smoothing` is the weight of the newest measurement."""
 
@@ -48,26 +58,31 @@ class LinkEstimates:
         # as if a message that was all delay had been measured before the run, and one that was all bits
         self._sums = np.stack([one, 0.0 * one, one, delay, per_bit])
         self._unseen_turns = np.zeros(len(codes), np.int64)  # [n_pairs] decisions since the last measurement
+        self._sent = self._known(np.empty((4, 0)))
         self._last = _Pairs(*(np.empty(0, np.int64) for _ in _Pairs._fields))  # most steps have messages of the same
         self._factors: LinkFactors | None = None  # None: something was measured since
 
     def observe(self, transits: Iterable[Transit]) -> None:
         """Add durations of messages from departure to arrival, without the time in queues."""
-        columns = table(transits, len(Transit._fields))
-        ends, (size_bytes, messages, sum_s) = columns[:2].astype(np.int64), columns[2:]  # [2, n]; [n_transits] each
+        columns = table(transits, len(Transit._fields))  # [5, n_transits]
+        if not np.array_equal(columns[:4], self._sent.columns):
+            self._sent = self._known(columns[:4])
+        chosen, codes, delay_part, sheet_s = self._sent[1:]
+        if len(codes):
+            took_s = (columns[4] / columns[3])[chosen]
+            self._add(codes, delay_part, took_s / sheet_s)
+
+    def _known(self, columns: FloatArray) -> _Sent:
+        """Find what is known of messages by their ends, sizes and number: [4, n_transits]."""
+        ends, size_bytes = columns[:2].astype(np.int64), columns[2]  # [2, n_transits], [n_transits]
         delay_s = self._nominal.delay_s.pairs(*ends)  # [n_transits]
-        informs = (size_bytes > 0) | (delay_s > 0)  # a message that takes no time has no information
-        sources, targets = ends[:, informs]  # [m] each
-        if len(sources):
-            bits_s = 8.0 * size_bytes[informs] * self._nominal.s_per_bit.pairs(sources, targets)
-            delay_s = delay_s[informs]
-            sheet_s = bits_s + delay_s
-            took_s = sum_s[informs] / messages[informs]
-            # Steps have the same messages, but not in the same order.
-            order = device_order(targets, self._n_devices)
-            order = order[device_order(sources[order], self._n_devices)]
-            codes = (sources * self._n_devices + targets)[order]
-            self._add(codes, (1.0 - bits_s / sheet_s)[order], (took_s / sheet_s)[order])
+        chosen = np.flatnonzero((size_bytes > 0) | (delay_s > 0))  # one that takes no time has no information
+        chosen = chosen[device_order(ends[1, chosen], self._n_devices)]
+        chosen = chosen[device_order(ends[0, chosen], self._n_devices)]
+        sources, targets = ends[:, chosen]  # [m] each
+        bits_s = 8.0 * size_bytes[chosen] * self._nominal.s_per_bit.pairs(sources, targets)
+        sheet_s = bits_s + delay_s[chosen]
+        return _Sent(columns, chosen, sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, sheet_s)
 
     def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
         """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each.
@@ -101,6 +116,7 @@ class LinkEstimates:
             self._sums = np.insert(self._sums, at[new], 0.0, axis=1)
             self._unseen_turns = np.insert(self._unseen_turns, at[new], 0)
             at = np.searchsorted(self._codes, pairs)
+        self._sent = self._known(np.empty((4, 0)))
         self._last = _Pairs(codes, at, which, number)
         return new
 
