@@ -139,7 +139,7 @@ def _better(
     `known`: of its shares. `left`: undivided placements that the run has left.
     """
     if known is not None:
-        found = better_shares(view, prospect, current, known)
+        found = better_shares(view, prospect, known)
         if found is not None:
             return found
     if divided or view.objective == "energy":

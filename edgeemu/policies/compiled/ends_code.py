@@ -1,5 +1,6 @@
 """Ends of a search near the placement in force, and the blocks that move to them, by machine code in one call each."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
 from math import prod
@@ -137,11 +138,11 @@ class EndsCode:
         self.beside, self.missing_bytes = found.tolist()
 
     def found(
-        self, steps: StepCode, price: float, rules: Rules
-    ) -> tuple[float, list[tuple[float, float, ShareArrays]]]:
-        """Cost of the placement in force; costs, steps and placements of the ends, the best first.
+        self, steps: StepCode, price: float, rules: Rules, blocks: Callable[[], "BlocksCode | None"]
+    ) -> tuple[float, list[tuple[float, ShareArrays, float, float | None]]]:
+        """Cost of the placement in force; of the ends, the best first, costs, placements, steps, and migrations.
 
-        `price`: of a second of a migration.
+        `price`: of a second of a migration. `blocks`: what knows migrations exactly, if anything does.
         """
         room = self._room
         numbers = self.beside, self.count, rules.work, rules.no_room, rules.worth, rules.least_gain, len(self._ranges)
@@ -153,8 +154,12 @@ class EndsCode:
         if count == 1:
             return costs[0], []
         steps_s, parts = room.found.values[0][MOST : MOST + count].tolist(), self._parts(room.ends, MOST)
+        known = blocks()
+        moves_s = [None] * count if known is None else known.moving_each_s(room.ends, count)
         order = sorted(range(1, count), key=costs.__getitem__)
-        return costs[0], [(costs[at], steps_s[at], ShareArrays(*(part[at : at + 1] for part in parts))) for at in order]
+        return costs[0], [
+            (costs[at], ShareArrays(*(part[at : at + 1] for part in parts)), steps_s[at], moves_s[at]) for at in order
+        ]
 
     def placements(self) -> Folded:
         """All placements near, as they are in memory until the next decision."""
@@ -196,8 +201,16 @@ class BlocksCode:
         took_s: float = self._functions.moving_s(self._tables.at, batch.at, 0, self._assigned.at)
         return took_s
 
+    def moving_each_s(self, batch: Packed, count: int) -> list[float]:
+        """The same for the first placements of a batch."""
+        found_s = np.empty(count)
+        self._functions.moving_each_s(self._tables.at, batch.at, count, self._assigned.at, address_of(found_s))
+        each_s: list[float] = found_s.tolist()
+        return each_s
+
     def owners(self, shares: ShareArrays) -> BlockOwners:
-        """Owners of the blocks of the placement for which `moving_s` was asked last."""
+        """Owners of the blocks of a placement."""
+        self.moving_s(shares)  # assigns them
         heads, units = self._shapes
         numbers = self._assigned.values[0][: prod(heads) + prod(units)].view(np.int64).copy()
         groups, parts = numbers[: prod(heads)].reshape(heads), numbers[prod(heads) :].reshape(units)

@@ -79,6 +79,12 @@ def moving_s(a: BlockTables, b: Batch, which: int, g: Assigned) -> float:
     return longest_s
 
 
+def moving_each_s(a: BlockTables, b: Batch, count: int, g: Assigned, found_s: Floats) -> None:
+    """Compute the migrations to the first placements of a batch, of which each layer is a run."""
+    for which in range(count):
+        found_s[which] = moving_s(a, b, which, g)
+
+
 def _assign(counts: Ints, n: int, total: int, old: Ints, new: Ints, left: Ints) -> None:
     """Assign the parts of one layer so that each device has its count: as many as possible stay where they are."""
     for device in range(n):

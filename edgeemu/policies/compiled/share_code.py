@@ -58,6 +58,7 @@ class _Functions(NamedTuple):
     surround: Any
     find_ends: Any
     moving_s: Any
+    moving_each_s: Any
 
 
 @cache
@@ -70,6 +71,7 @@ def functions() -> _Functions:
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
         *(share_seeds.fastest, share_seeds.surround, share_ends.find_ends, share_assigned.moving_s),
+        share_assigned.moving_each_s,
     )
     made = MachineCode(*every)
     return _Functions(made, *(made[each] for each in every))

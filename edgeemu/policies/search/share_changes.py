@@ -16,14 +16,14 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray, blocks_of
 from edgeemu.placement.memory import Usage
-from edgeemu.placement.placement import Placement, is_divided, moves
+from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.ends_code import BlocksCode
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
 from edgeemu.policies.search.going_back import placed_on
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising
-from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch
+from edgeemu.policies.search.share_search import MISSING, End, ShareJudge, ShareSearch
 from edgeemu.policies.search.vicinity import Vicinity
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -47,13 +47,14 @@ def make_ready(view: ClusterView) -> None:
     later = replace(view, workload=replace(view.workload, length=view.prompt_tokens))
     known = Known.of(later, alone)
     for prospect in prospects(later) if known is not None else ():
-        better_shares(later, prospect, alone, known)
+        better_shares(later, prospect, known)
 
 
 @dataclass(frozen=True)
 class Known:
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
+    current: Placement
     devices: IntArray  # [n] that take part
     costs: MoveCosts
     owners: BlockOwners  # of the current placement
@@ -78,10 +79,10 @@ class Known:
         near = Vicinity(view, devices, base, needs)
         # The arrays count the bias of shards on too many devices.
         fits = not near.missing_bytes or view.holds(current)
-        return cls(devices, costs, owners, base, needs, fits, near)
+        return cls(current, devices, costs, owners, base, needs, fits, near)
 
     @cached_property
-    def _blocks(self) -> BlocksCode | None:
+    def blocks(self) -> BlocksCode | None:
         """Machine code for moves; None where chunks keep processors busy."""
         code = isinstance(self.needs, NeedsCode) and not self.costs.prices.chunks_cost
         return BlocksCode(self.costs, self.devices, self.owners) if code else None
@@ -91,75 +92,78 @@ class Known:
         """Judge of the next step, as all is now."""
         return ShareJudge(self.costs.view, self.devices, 1)
 
-    def moving_s(self, shares: ShareArrays, current: Placement) -> float:
+    def moving_s(self, shares: ShareArrays) -> float:
         """Seconds that a sequence waits for the migration to a placement."""
-        if self._blocks is not None:
-            return self._blocks.moving_s(shares)
-        return self.costs.moves_s(moves(current, self.placement(shares)))
+        if self.blocks is not None:
+            return self.blocks.moving_s(shares)
+        return self.costs.moves_s(moves(self.current, self.placement(shares)))
 
     def placement(self, shares: ShareArrays) -> Placement:
-        """A placement, for which `moving_s` was asked last: as many blocks as possible stay where they are."""
-        owners = shares.owners(0, self.owners) if self._blocks is None else self._blocks.owners(shares)
+        """A placement of which as many blocks as possible stay where they are."""
+        owners = shares.owners(0, self.owners) if self.blocks is None else self.blocks.owners(shares)
         return owners.placement(self.costs.view.costs.shape, self.devices)
 
 
-def better_shares(view: ClusterView, prospect: Prospect, current: Placement, known: Known) -> Placement | None:
+def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placement | None:
     """The current placement, or the one whose gain in the steps to come exceeds its migration by most.
 
     None: it no longer fits, and no other was found among so few devices.
     """
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
     search = ShareSearch(judge, WORK, known.needs, judge.second / prospect.tokens)
-    before, ends = search.ends_near(known.base, known.near, fits=known.fits)
-    change = _BestChange(view, prospect, current, known, judge, before)
+    before, ends = search.ends_near(known.base, known.near, lambda: known.blocks, fits=known.fits)
+    change = _BestChange(view, prospect, known, judge, before)
     for end in ends[:EXACT]:
-        change.add(*end)
-    if ends and change.best is current:  # there is no room on the way to what is best in the end: the best small change
+        change.add(end)
+    if ends and not change.found:  # there is no room on the way to what is best in the end: the best small change
         limit = before * (1 - WORTH) if known.fits else before
         for cost, shares in islice(search.all_below(limit, known.near), BESIDE):
-            change.add(cost, None, shares)
-            if change.best is not current:
+            change.add(End(cost, shares))
+            if change.found:
                 break
-    if change.best is current and not known.fits:
+    if not change.found and not known.fits:
         return change.nearest_to_fitting()
-    found = change.by_halves() if change.best is current else change.best
-    return current if change.loses(found) else found
+    return change.best() if change.found else change.by_halves()
 
 
 class _BestChange:
     """Judgement of what a search has found, with the exact time of its migration and what devices would refuse."""
 
-    def __init__(
-        self, view: ClusterView, prospect: Prospect, current: Placement, known: Known, judge: ShareJudge, before: float
-    ) -> None:
+    def __init__(self, view: ClusterView, prospect: Prospect, known: Known, judge: ShareJudge, before: float) -> None:
         """`before`: the cost of the current placement."""
-        self._view, self._prospect, self._current, self._known = view, prospect, current, known
+        self._view, self._prospect, self._current, self._known = view, prospect, known.current, known
         self._judge, self._before, self._prices = judge, before, Prices.of(known.costs, prospect, before)
-        self.best, self._net, self._shares = current, 0.0 if known.fits else -np.inf, known.base
+        self.found, self._net, self._shares = False, 0.0 if known.fits else -np.inf, known.base
         self._refused: list[tuple[float, ShareArrays]] = []  # what is gained in all, and the placement
 
     @cached_property
     def _held(self) -> list[Usage]:
         return self._view.usages(self._current)
 
-    def add(self, cost: float, promised: float | None, shares: ShareArrays) -> None:
+    def add(self, end: End) -> None:
         """Take a placement that gains more than the best so far, if no device refuses it."""
-        view, known, second = self._view, self._known, self._judge.second
-        if cost >= MISSING:
+        known, shares = self._known, end.shares
+        if end.cost >= MISSING:
             return
-        gain = self._before - (float(self._judge.promised(shares)[0]) if promised is None else promised)
+        gain = self._before - (float(self._judge.promised(shares)[0]) if end.promised is None else end.promised)
         gained = self._prices.gained_s(gain)
         if gained <= self._net:  # its migration makes it no better
             return
-        net = gained - known.moving_s(shares, self._current) * second
+        net = gained - (known.moving_s(shares) if end.moving_s is None else end.moving_s) * self._judge.second
         if net <= self._net or (known.fits and gain <= WORTH * self._before):
             return
-        new = known.placement(shares)
-        if self._is_accepted(new, shares):
-            self.best, self._net, self._shares = new, net, shares
-            view.fitting.append(new)
+        if self._is_accepted(shares):
+            self.found, self._net, self._shares = True, net, shares
         else:
             self._refused.append((net, shares))
+
+    def best(self) -> Placement:
+        """The best that was found, or the current placement if that loses nothing."""
+        if self._loses(self._shares):
+            return self._current
+        new = self._known.placement(self._shares)
+        self._view.fitting.append(new)
+        return new
 
     def by_halves(self) -> Placement:
         """The current placement, or the half way to a refused one, if both halves gain more than they take."""
@@ -175,7 +179,7 @@ class _BestChange:
             ways_s = known.costs.moves_s(moves(self._current, middle)) + known.costs.moves_s(moves(middle, new))
             steps = self._before, between, after
             if self._prices.pays_by_halves(steps, ways_s * self._judge.second, view.interval_tokens):
-                return middle
+                return self._current if self._loses(half) else middle
         return self._current
 
     def _with_other_ends(self, shares: ShareArrays) -> Iterator[ShareArrays]:
@@ -188,18 +192,15 @@ class _BestChange:
             if costs[at] < self._before * (1 - WORTH):
                 yield others.taken([at])
 
-    def loses(self, found: Placement) -> bool:
+    def _loses(self, shares: ShareArrays) -> bool:
         """Whether a placement, with divided layers, would lose until the change comes for which it is good.
 
         What no longer fits has to be left.
         """
-        if not self._prospect.early or not self._known.fits or found is self._current:
+        known = self._known
+        if not self._prospect.early or not known.fits or not (shares.divided or known.base.divided):
             return False
-        shape, devices = self._view.costs.shape, self._known.devices
-        if not (is_divided(found, shape.n_layers) or is_divided(self._current, shape.n_layers)):
-            return False
-        shares = self._shares if found is self.best else ShareArrays.of(found, shape, devices)
-        return shares is not None and _is_slower(self._known.present, shares, self._known.base)
+        return _is_slower(known.present, shares, known.base)
 
     def nearest_to_fitting(self) -> Placement | None:
         """A placement near by that comes closest to fitting, where none that fits is to be had in one step."""
@@ -209,17 +210,17 @@ class _BestChange:
         for at in less[missing_bytes[less].argsort(kind="stable")][:BESIDE].tolist():
             shares = placements.unfolded([at])
             new = shares.placement(0, self._view.costs.shape, known.devices, self._current)
-            if not overfull(self._view, new, self._current) and self._is_accepted(new, shares):
+            if not overfull(self._view, new, self._current) and self._is_accepted(shares):
                 return new
         return None
 
-    def _is_accepted(self, new: Placement, shares: ShareArrays) -> bool:
-        view = self._view
-        if view.has_refused(new):
+    def _is_accepted(self, shares: ShareArrays) -> bool:
+        view, known = self._view, self._known
+        if view.refused is not None and view.has_refused(known.placement(shares)):
             return False
-        if _counts_exactly(view) and self._known.needs.has_room(shares):
+        if _counts_exactly(view) and known.needs.has_room(shares):
             return True
-        return not refusing_devices(view, self._current, new, self._held)
+        return not refusing_devices(view, self._current, known.placement(shares), self._held)
 
 
 def _counts_exactly(view: ClusterView) -> bool:

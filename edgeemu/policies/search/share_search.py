@@ -4,16 +4,17 @@ Placements that do not fit count by the bytes that are missing, so that the sear
 bounded by the placements that it judges, weighed by their size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.compiled.ends_code import Rules
+from edgeemu.policies.compiled.ends_code import BlocksCode, Rules
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, pays
 from edgeemu.policies.search.change_rule import WORTH
@@ -223,19 +224,22 @@ class ShareSearch:
                 return end
         return None
 
-    def ends_near(self, base: ShareArrays, near: "Vicinity", *, fits: bool) -> tuple[float, list["End"]]:
+    def ends_near(
+        self, base: ShareArrays, near: "Vicinity", blocks: Callable[[], BlocksCode | None], *, fits: bool
+    ) -> tuple[float, list["End"]]:
         """Cost of a placement, and placements downhill from the best near it that gain enough, the best first.
 
-        `fits`: whether devices have memory for it; else anything that costs less is enough.
+        `blocks`: machine code for moves from it. `fits`: whether devices have memory for it; else anything that costs
+        less is enough.
         """
         if near.code is not None and self.judge.code is not None:
             rules = Rules(self.work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
-            before, ends = near.code.found(self.judge.code, self.price, rules)
-            return before, [End(*each) for each in ends]
+            before, ends = near.code.found(self.judge.code, self.price, rules, blocks)
+            return before, list(starmap(End, ends))
         itself = Requirements(np.array([near.missing_bytes]), np.zeros(1))
         before = float(self.judge.costs_of(Folded.of(base), itself, 0.0)[0])
         limit = before * (1 - WORTH) if fits else before
-        return before, [End(cost, None, shares) for cost, shares in self.better_than(limit, near)]
+        return before, list(starmap(End, self.better_than(limit, near)))
 
     def better_than(self, limit: float, near: "Vicinity") -> list[tuple[float, ShareArrays]]:
         """Placements downhill from the best that are near, with costs below a limit: the best first.
@@ -281,11 +285,12 @@ class ShareSearch:
 
 
 class End(NamedTuple):
-    """Placement that a search has found, its cost, and what it promises without its migration, if that is known."""
+    """Placement that a search has found, and its cost; what it promises, and its migration, if they are known."""
 
     cost: float
-    promised: float | None
     shares: ShareArrays
+    promised: float | None = None  # without the migration
+    moving_s: float | None = None
 
 
 class _Ends:

@@ -67,7 +67,12 @@ class _Courses:
             self._first = values
         if not len(keys):
             return
-        known = np.append(self._keys, -1)[np.searchsorted(self._keys, keys)] == keys  # [n] whether it has ever turned
+        if len(self._keys) == len(keys) and np.array_equal(self._keys, keys):  # all have turned
+            self._observe(token, slice(None), values, parts)
+            return
+        known = np.zeros(len(keys), np.bool_)  # [n] whether it has ever turned
+        if len(self._keys):
+            known = np.append(self._keys, -1)[np.searchsorted(self._keys, keys)] == keys
         new = ((values > TURN * self._first) | (TURN * values < self._first)) & ~known  # [n] the first turn
         if new.any():
             self._begin(token, keys[new], np.broadcast_to(self._first, values.shape)[new])
@@ -85,15 +90,16 @@ class _Courses:
         self._keys = np.insert(self._keys, at, keys[order])
         self._known = np.insert(self._known, at, begun, axis=1)
 
-    def _observe(self, token: int, at: IntArray, values: FloatArray, parts: FloatArray) -> None:
-        """Add an observation of some courses: [m], [m], [n_parts, m]."""
+    def _observe(self, token: int, at: IntArray | slice, values: FloatArray, parts: FloatArray) -> None:
+        """Add an observation of some courses, or of all: [m], [m], [n_parts, m]."""
         known = self._known[:, at]
-        rising, extreme, turned_at = known[_RISING].copy(), known[_EXTREME], known[_TURNED_AT]
+        rising, extreme, turned_at = known[_RISING].copy(), known[_EXTREME].copy(), known[_TURNED_AT].copy()
         changed = rising != 0.0
         since = np.where(changed, token - known[_SEEN_AT], 0.0)
         known[_TOKENS] += since
         known[_TOTAL] += known[_VALUE] * since
-        known[self._totals] += known[self._parts] * since
+        if len(parts):
+            known[self._totals] += known[self._parts] * since
         up, down = values > TURN * extreme, TURN * values < extreme
         turns = (up & (rising != 1.0)) | (down & (rising != -1.0))
         farther = np.where(rising > 0.0, np.maximum(extreme, values), np.minimum(extreme, values))
@@ -104,7 +110,8 @@ class _Courses:
             known[_RISING] = np.where(turns, np.where(up, 1.0, -1.0), rising)
             known[_TURNED_AT] = np.where(turns, token, turned_at)
         known[_SEEN_AT], known[_VALUE], known[self._parts] = token, values, parts
-        self._known[:, at] = known
+        if not isinstance(at, slice):  # else it is no copy
+            self._known[:, at] = known
 
     def forecasts(self, token: int) -> tuple[IntArray, Forecasts]:
         """Keys of which is known how long their present states last from a token on, and that.

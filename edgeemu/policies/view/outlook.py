@@ -17,6 +17,7 @@ from edgeemu.policies.view.link_factors import LinkFactors
 Pair = tuple[int, int]  # source, target
 _Floats = NDArray[np.float64]
 _NO_INDEXES, _NO_NUMBERS = np.empty(0, np.int64), np.empty(0)
+NO_FACTORS = LinkFactors(_NO_INDEXES, _NO_INDEXES, _NO_NUMBERS, _NO_NUMBERS)
 
 
 class Forecasts(NamedTuple):
@@ -67,7 +68,8 @@ class Outlook(NamedTuple):
 
     def comes_back_within(self, tokens: float) -> bool:
         """Whether any state ends, and the next one too, within some steps."""
-        return any(bool(each.come_back_within(tokens).any()) for each in (self.of_devices, self.of_links))
+        each = self.of_devices, self.of_links
+        return any(len(known.mean) and bool(known.come_back_within(tokens).any()) for known in each)
 
     def slowdowns(self, tokens: float, n_devices: int) -> _Floats:
         """By how many times each device takes longer in the mean over the next steps than now: [n_devices]."""
@@ -77,10 +79,14 @@ class Outlook(NamedTuple):
 
     def link_factors(self, tokens: float) -> LinkFactors:
         """Mean delay, and mean time per bit, over the next steps: multiples of the present ones."""
+        if not len(self.sources):
+            return NO_FACTORS
         return LinkFactors(self.sources, self.targets, *self.of_links.part_factors(tokens))
 
     def slower_links(self, worse: float) -> list[Pair]:
         """The links that are expected to take at least so many times as long."""
+        if not len(self.sources):
+            return []
         slower = self.of_links.mean >= worse
         return list(zip(self.sources[slower].tolist(), self.targets[slower].tolist(), strict=True))
 

@@ -46,6 +46,11 @@ class ShareArrays:
         return whole
 
     @property
+    def divided(self) -> bool:
+        """Whether any projection or feed-forward block is in shards."""
+        return not (self.whole_proj.all() and self.whole_ffn.all())
+
+    @property
     def rings(self) -> BoolArray:
         """Devices that share the divided parts of a layer: [k, n_layers, n]."""
         attention = ~self.whole_proj[..., None] & (self.heads > 0)
