@@ -3,6 +3,7 @@
 The only place where a policy's exceptions are caught, because policies may be a user's own code. Reads the clock.
 """
 
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of
 import operator
 import signal
 import threading
@@ -50,6 +51,8 @@ class OvertimeError(BaseException):
     """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
 
 
+# As numbers: `signal.signal` looks for all that it takes and returns among enumerations, which takes the longest here.
+_PROF, _ALRM = int(signal.SIGPROF), int(signal.SIGALRM)
 _REPEAT_S = 1.0  # the alarm is repeated, for code that caught it
 
 
@@ -183,10 +186,10 @@ def time_limit(limit_s: float) -> Iterator[None]:
         return
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        within = f"{limit_s:g} s of processor time" if number == signal.SIGPROF else f"{WAIT * limit_s:g} s"
+        within = f"{limit_s:g} s of processor time" if number == _PROF else f"{WAIT * limit_s:g} s"
         raise OvertimeError(f"the policy did not answer within {within}")
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGPROF, signal.SIGALRM)}
+    before = {number: _signal.signal(number, interrupt) for number in (_PROF, _ALRM)}
     began_s = time.monotonic()
     earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, WAIT * limit_s, _REPEAT_S)
     signal.setitimer(signal.ITIMER_PROF, limit_s, _REPEAT_S)
@@ -196,6 +199,6 @@ def time_limit(limit_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            _signal.signal(number, handler)
         if earlier_s:  # an alarm that was set before goes on
             signal.setitimer(signal.ITIMER_REAL, max(1e-3, earlier_s - (time.monotonic() - began_s)))
