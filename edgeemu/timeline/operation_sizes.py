@@ -1,5 +1,6 @@
 """Work of a program's operations and bytes of their results in a step, computed once for all that are alike. Pure."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,17 +11,21 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import message_bytes, op_work, work_key
-from edgeemu.placement.program import Op, Program
+from edgeemu.placement.program import Collective, Op, Program
 from edgeemu.placement.work import Work
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
+
+ATTENDING = (Kind.HEAD, Collective.ATTEND)  # to what is cached
 
 
 class KnownKinds:
     """Kinds of operations: those of one kind have the same work in any step, whatever their program."""
 
-    def __init__(self) -> None:
+    def __init__(self, costs: Costs) -> None:
         self.ops: list[Op] = []  # one operation of each kind
-        self._numbers: dict[object, int] = {}
+        self._costs, self._numbers = costs, dict[object, int]()
+        self._computes, self._starts_kernel = np.empty((2, 0), np.bool_)  # [n_known] each, of the first kinds
+        self._by_rows: dict[int, NDArray[np.float64]] = {}  # [2, n_known, 2] with nothing cached; what a position adds
 
     def number(self, key: object, op: Op) -> int:
         """Number of the kind with a key; where there is none yet, an operation is its first."""
@@ -29,12 +34,58 @@ class KnownKinds:
             self.ops.append(op)
         return number
 
+    @property
+    def computes(self) -> NDArray[np.bool_]:
+        """Whether kinds compute: [n_kinds]."""
+        self._know()
+        return self._computes
+
+    @property
+    def starts_kernel(self) -> NDArray[np.bool_]:
+        """Whether kinds cost a device's fixed time: [n_kinds]."""
+        self._know()
+        return self._starts_kernel
+
+    def works(self, which: IntArray, rows: int, past: int) -> NDArray[np.float64]:
+        """Operations and bytes of kinds in a step, which are affine in what is cached: [m] -> [m, 2]."""
+        if self._costs.at_step(rows, past) is not self._costs:
+            each = {kind: op_work(self.ops[kind], rows, past, self._costs) for kind in set(which.tolist())}
+            return np.array([each[kind] for kind in which.tolist()], np.float64).reshape(-1, 2)
+        self._know()
+        table = self._by_rows.get(rows)
+        if table is None:
+            table = self._by_rows[rows] = np.full((2, len(self._computes), 2), np.nan)
+        first, more = table[:, which]  # [m, 2] each
+        new = np.isnan(first[:, 0])
+        if new.any():  # others may need more rows
+            for kind in set(which[new].tolist()):
+                table[:, kind] = self._affine(self.ops[kind], rows)
+            first, more = table[:, which]
+        works: NDArray[np.float64] = first + past * more
+        return works
+
+    def _affine(self, op: Op, rows: int) -> tuple[Sequence[float], Sequence[float]]:
+        """Work of an operation with nothing cached, and what each position adds: all are whole numbers."""
+        none = op_work(op, rows, 0, self._costs)
+        if op.kind not in ATTENDING:
+            return none, (0.0, 0.0)
+        one = op_work(op, rows, 1, self._costs)
+        return none, (one.flops - none.flops, one.bytes_read - none.bytes_read)
+
+    def _know(self) -> None:
+        """Make room for the kinds that are new: they come after those that are known."""
+        new = self.ops[len(self._computes) :]
+        if new:
+            self._computes = np.append(self._computes, [op.computes for op in new])
+            self._starts_kernel = np.append(self._starts_kernel, [op.starts_kernel for op in new])
+            none = np.full((2, len(new), 2), np.nan)
+            self._by_rows = {rows: np.concatenate([table, none], axis=1) for rows, table in self._by_rows.items()}
+
 
 @lru_cache(maxsize=2)
-def known_kinds(costs: Costs) -> KnownKinds:
+def _known_kinds(costs: Costs) -> KnownKinds:
     """The kinds that programs of a model have had so far: most of a program's are those of the one before."""
-    del costs  # with which the keys of kinds are made
-    return KnownKinds()
+    return KnownKinds(costs)
 
 
 @lru_cache(maxsize=4)
@@ -50,15 +101,10 @@ class WorkKinds:
     """
 
     def __init__(self, about: OpColumns, costs: Costs) -> None:
-        self._known = known_kinds(costs)
+        self.known = _known_kinds(costs)
         self._ops, self._costs = about.ops, costs
         self._plain, self._codes = _plain(about), self._plain_codes(about)  # [n_ops] each
         self._which: IntArray = np.full(len(self._ops), -1)  # [n_ops] each operation's kind; -1: not executed yet
-
-    @property
-    def kinds(self) -> list[Op]:
-        """One operation of each kind, of any program."""
-        return self._known.ops
 
     def which(self, at: IntArray) -> IntArray:
         """Kinds of the operations at some places: [m] -> [m]."""
@@ -82,7 +128,7 @@ class WorkKinds:
         self._which[others] = [self._number(work_key(self._ops[at], self._costs), at) for at in others.tolist()]
 
     def _number(self, key: object, at: int) -> int:
-        return self._known.number(key, self._ops[at])
+        return self.known.number(key, self._ops[at])
 
     def _plain_key(self, op: Op) -> tuple[object, ...]:
         """Key of an operation that is an undivided block."""
@@ -141,9 +187,7 @@ class OperationSizes:
         for number, step in enumerate(executed.steps):
             size, mine = (step.rows, step.past), executed.which_step == number
             which = self._works.which(place[mine])
-            kinds, work = _occurring(which), np.empty((len(self._works.kinds), 2))
-            work[kinds] = np.array([self._work_of(kind, *size) for kind in kinds.tolist()]).reshape(-1, 2)
-            works[:, mine] = work[which].T
+            works[:, mine] = self._works.known.works(which, *size).T
             mine &= sent
             which = self._messages.which[last[mine]]
             kinds, size_bytes = _occurring(which), np.empty(len(self._messages.kinds), np.int64)
@@ -163,7 +207,7 @@ class OperationSizes:
         self._of_size(rows, past)
         found = self._work.get(kind)
         if found is None:
-            found = self._work[kind] = op_work(self._works.kinds[kind], rows, past, self._costs)
+            found = self._work[kind] = op_work(self._works.known.ops[kind], rows, past, self._costs)
         return found
 
     def _bytes_of(self, kind: int, rows: int, past: int) -> int:

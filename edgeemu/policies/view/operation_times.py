@@ -8,17 +8,13 @@ import numpy as np
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.placement.operation_costs import op_work
-from edgeemu.placement.program import Collective, Op
+from edgeemu.placement.program import Op
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
 from edgeemu.timeline.operation_sizes import work_kinds
 from edgeemu.timeline.steps import OperationRecord, Step
-
-ATTENDING = (Kind.HEAD, Collective.ATTEND)
 
 
 class DeviceTotals(NamedTuple):
@@ -39,51 +35,6 @@ class _Found(NamedTuple):
     ready_s: FloatArray  # [m]
     start_s: FloatArray  # [m]
     end_s: FloatArray  # [m]
-
-
-class _Works:
-    """Works of kinds of operations in steps of some rows, affine in what is cached, and what else they are."""
-
-    def __init__(self) -> None:
-        self.computes, self.starts_kernel = np.empty((2, 0), np.bool_)  # [n_kinds] each
-        self._kinds: list[Op] = []
-        self._by_rows: dict[int, FloatArray] = {}  # [2, n_kinds, 2] with nothing cached, and what a position adds
-
-    def know(self, kinds: Sequence[Op]) -> None:
-        """Add the kinds that are new: they come after those that are known."""
-        new = kinds[len(self._kinds) :]
-        if new:
-            self._kinds += new
-            self.computes = np.append(self.computes, [op.computes for op in new])
-            self.starts_kernel = np.append(self.starts_kernel, [op.starts_kernel for op in new])
-            none = np.full((2, len(new), 2), np.nan)
-            self._by_rows = {rows: np.concatenate([table, none], axis=1) for rows, table in self._by_rows.items()}
-
-    def of(self, which: IntArray, step: Step, costs: Costs) -> FloatArray:
-        """Operations and bytes of kinds in a step: [m] -> [m, 2]."""
-        rows, past = step.rows, step.past
-        if costs.at_step(rows, past) is not costs:
-            works = {kind: op_work(self._kinds[kind], rows, past, costs) for kind in set(which.tolist())}
-            return np.array([works[kind] for kind in which.tolist()], np.float64).reshape(-1, 2)
-        table = self._by_rows.get(rows)
-        if table is None:
-            table = self._by_rows[rows] = np.full((2, len(self._kinds), 2), np.nan)
-        first, more = table[:, which]  # [m, 2] each
-        if np.isnan(first[:, 0]).any():  # others may need more rows
-            for kind in set(which[np.isnan(first[:, 0])].tolist()):
-                table[:, kind] = self._affine(self._kinds[kind], rows, costs)
-            first, more = table[:, which]
-        works: FloatArray = first + past * more
-        return works
-
-    @staticmethod
-    def _affine(op: Op, rows: int, costs: Costs) -> tuple[Sequence[float], Sequence[float]]:
-        """Work of an operation with nothing cached, and what each position adds: all are whole numbers."""
-        none = op_work(op, rows, 0, costs)
-        if op.kind not in ATTENDING:
-            return none, (0.0, 0.0)
-        one = op_work(op, rows, 1, costs)
-        return none, (one.flops - none.flops, one.bytes_read - none.bytes_read)
 
 
 class _Operations:
@@ -115,7 +66,7 @@ class OperationTimes:
         self._flops_per_s = np.array([each.flops_per_s for each in nominal])  # [n_devices]
         self._mem_bytes_per_s = np.array([each.mem_bytes_per_s for each in nominal])  # [n_devices]
         self._overhead_s = np.array([each.overhead_s for each in nominal])  # [n_devices]
-        self._known, self._works = _Operations(OpColumns([]), costs), _Works()
+        self._known = _Operations(OpColumns([]), costs)
 
     def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
         """Sum up operations of one step or of several."""
@@ -152,21 +103,20 @@ class OperationTimes:
 
     def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step], which_step: IntArray) -> FloatArray:
         """Duration of each operation on its device, by the roofline: [m]."""
-        works = self._works
-        works.know(self._known.kinds.kinds)
+        kinds = self._known.kinds.known
         if len(steps) == 1:
-            flops, bytes_read = works.of(which, steps[0], self._costs).T  # [m] each
+            flops, bytes_read = kinds.works(which, steps[0].rows, steps[0].past).T  # [m] each
         else:
             flops, bytes_read = np.empty((2, len(which)))
             for at, step in enumerate(steps):
                 mine = which_step == at
-                flops[mine], bytes_read[mine] = works.of(which[mine], step, self._costs).T
+                flops[mine], bytes_read[mine] = kinds.works(which[mine], step.rows, step.past).T
         overhead_s = self._overhead_s[devices]
         taken_s: FloatArray = np.maximum(
             flops / self._flops_per_s[devices], bytes_read / self._mem_bytes_per_s[devices]
         )
         taken_s += overhead_s
-        if works.starts_kernel[which].all():
+        if kinds.starts_kernel[which].all():
             return taken_s
-        taken_s = np.where(works.starts_kernel[which], taken_s, taken_s - overhead_s)
-        return np.where(works.computes[which], taken_s, 0.0)
+        taken_s = np.where(kinds.starts_kernel[which], taken_s, taken_s - overhead_s)
+        return np.where(kinds.computes[which], taken_s, 0.0)

@@ -1,0 +1,106 @@
+"""Searches near a placement by machine code look at what NumPy's look at, and end where they end, to the last bit.
+
+Of one layer or two: NumPy skips layers that are alike.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
+from support.drawn_shares import EVERYONE, N, some_shares
+
+from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.placement import moves
+from edgeemu.policies.compiled.ends_code import BlocksCode, fastest
+from edgeemu.policies.search import share_changes, share_proposals, share_search
+from edgeemu.policies.search.share_changes import EXACT, WORK, Known
+from edgeemu.policies.search.share_search import End, ShareJudge, ShareSearch
+from edgeemu.policies.view.block_owners import BlockOwners
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.oracle import oracle_view
+from edgeemu.policies.view.step_time import StepTimes
+from edgeemu_kernels.shape import ModelShape
+
+PROMPT, TOTAL = 7, 200  # tokens: as many as machine code needs to pay
+
+
+def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
+    """A cluster with drawn memory while a long sequence runs."""
+    view = oracle_view(uneven_mesh(N, data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, PROMPT, TOTAL)
+    memory = st.integers(0, 4_000_000) | st.just(1 << 40)
+    devices = tuple(replace(each, memory_bytes=data.draw(memory)) for each in view.devices)
+    workload = replace(view.workload, length=data.draw(st.integers(PROMPT, TOTAL - 1)))
+    on_flash, star, divide = (data.draw(st.booleans()) for _ in range(3))
+    return replace(view, devices=devices, workload=workload, weights_on_flash=on_flash, star=star, divide=divide)
+
+
+def found(view: ClusterView, known: Known) -> tuple[float, list[End]]:
+    """What a search for 20 steps to come finds, with all that is known of it."""
+    judge = ShareJudge(view, known.devices, 20)
+    search = ShareSearch(judge, WORK, known.needs, 0.05)
+    before, ends = search.ends_near(known.base, known.near, lambda: known.blocks, fits=known.fits)
+    full = [
+        End(
+            end.cost,
+            end.shares,
+            float(judge.promised(end.shares)[0]) if end.promised is None else end.promised,
+            known.moving_s(end.shares) if end.moving_s is None else end.moving_s,
+        )
+        for end in ends[:EXACT]
+    ]
+    return before, full
+
+
+@QUICK
+@given(st.data())
+def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
+    shape = data.draw(shapes(max_layers=2))
+    view = seen(data, shape)
+    current, earlier = (data.draw(some_shares(shape)).placement(0, shape, EVERYONE) for _ in range(2))
+    view = replace(view, earlier=(earlier,))
+    quick = Known.of(view, current)
+    assert quick is not None
+    assert quick.near.code is not None
+    ends = found(view, quick)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (share_changes, share_proposals, share_search):
+            patch.setattr(module, "pays", lambda _view: False)
+        plain = Known.of(view, current)
+        assert plain is not None
+        assert plain.near.code is None
+        known = found(view, plain)
+        assert quick.near.placements.shares.keys() == plain.near.placements.shares.keys()
+        assert (quick.near.beside, quick.near.missing_bytes) == (plain.near.beside, plain.near.missing_bytes)
+    assert ends[0] == known[0]
+    assert [(each.cost, each.promised, each.moving_s) for each in ends[1]] == [
+        (each.cost, each.promised, each.moving_s) for each in known[1]
+    ]
+    assert [each.shares.keys() for each in ends[1]] == [each.shares.keys() for each in known[1]]
+
+
+@QUICK
+@given(st.data())
+def test_blocks_stay_and_move_as_they_do_one_by_one(data: st.DataObject) -> None:
+    shape = data.draw(shapes(max_layers=6) | precise_shapes())
+    view, old, new = seen(data, shape), data.draw(some_shares(shape)), data.draw(some_shares(shape))
+    before, costs = old.placement(0, shape, EVERYONE), MoveCosts(view)
+    owners = BlockOwners.of(before, shape, EVERYONE)
+    assert owners is not None
+    assert owners.placement(shape, EVERYONE) == before
+    code, after = BlocksCode(costs, EVERYONE, owners), new.placement(0, shape, EVERYONE, before)
+    assert code.moving_s(new) == costs.moves_s(moves(before, after))
+    assert code.owners(new).placement(shape, EVERYONE) == after
+
+
+@QUICK
+@given(st.data(), st.integers(1, N))
+def test_the_fastest_devices_are_the_same(data: st.DataObject, size: int) -> None:
+    view = seen(data, data.draw(shapes()))
+    slowdowns = np.array([data.draw(st.sampled_from([1.0, 2.5])) for _ in range(N)])
+    view = view.slowed(slowdowns, view.memory_bytes)
+    order = StepTimes(view).whole_layer_s.argsort(kind="stable")[:size]
+    assert fastest(view, size) == order.tolist()
