@@ -39,7 +39,7 @@ def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
 
 
 def found(view: ClusterView, known: Known) -> tuple[float, list[End]]:
-    """What a search for 20 steps to come finds, with all that is known of it."""
+    """Search for 20 steps to come: the cost of the placement in force, and ends with all that is known of them."""
     judge = ShareJudge(view, known.devices, 20)
     search = ShareSearch(judge, WORK, known.needs, 0.05)
     before, ends = search.ends_near(known.base, known.near, lambda: known.blocks, fits=known.fits)

@@ -15,9 +15,9 @@ from edgeemu.policies.compiled.near_code import NearCode, most_changes
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, batch_of, functions
 from edgeemu.policies.compiled.share_descent import Best, CostTerms
-from edgeemu.policies.compiled.share_ends import BEGUN, MOST, Found, Terms
+from edgeemu.policies.compiled.share_ends import BEGUN, MOST, EndTimes, Terms
 from edgeemu.policies.compiled.share_neighbours import Base
-from edgeemu.policies.compiled.share_seeds import Cluster, LayerWorks, Seeds
+from edgeemu.policies.compiled.share_seeds import AllDevices, LayerWorks, Seeds
 from edgeemu.policies.compiled.tables import Batch
 from edgeemu.policies.view.block_owners import IN_SHARDS, BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -31,8 +31,8 @@ from edgeemu_kernels.packed_tuples import Packed, blank, packed
 MOST_EARLIER = 8  # placements that the run has left
 
 
-class Rules(NamedTuple):
-    """Rules of a search."""
+class SearchRules(NamedTuple):
+    """SearchRules of a search."""
 
     work: float  # for which changes are judged
     no_room: float  # share of the work of judging a placement that is memory
@@ -41,7 +41,7 @@ class Rules(NamedTuple):
     missing: float  # cost of a placement that does not fit, besides its missing bytes
 
 
-class _Room(NamedTuple):
+class _SearchRoom(NamedTuple):
     """Places to write in, for searches on some devices with some layers: nothing in them is kept."""
 
     base: Packed
@@ -55,7 +55,7 @@ class _Room(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _room(n: int, n_layers: int, n_ranges: int, n_groups: int, n_units: int, *, divide: bool) -> _Room:
+def _room(n: int, n_layers: int, n_ranges: int, n_groups: int, n_units: int, *, divide: bool) -> _SearchRoom:
     """Room for searches near a placement, and for the small changes of any other."""
     parts, most = n_layers * n, most_changes(n, n_ranges, n_groups, n_units)
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
@@ -69,7 +69,7 @@ def _room(n: int, n_layers: int, n_ranges: int, n_groups: int, n_units: int, *, 
         blank(Best, 3, 3, k),
         (MOST, MOST, BEGUN, BEGUN, 2),
     )
-    return _Room(base, near, changes, best, ends, blank(Found, *found), np.empty(2 * n + 2), k)
+    return _SearchRoom(base, near, changes, best, ends, blank(EndTimes, *found), np.empty(2 * n + 2), k)
 
 
 @lru_cache(maxsize=16)
@@ -96,7 +96,7 @@ def _works_at(view: ClusterView, costs: Costs, past: int) -> Packed:
 
 def _cluster(view: ClusterView) -> Packed:
     """All devices as they are now."""
-    return packed(Cluster, view.n_devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
+    return packed(AllDevices, view.n_devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
 
 
 def fastest(view: ClusterView, size: int) -> list[int]:
@@ -135,10 +135,10 @@ class EndsCode:
         works, others = _works_at(view, view.costs, view.total_tokens - 1), batch_of(Folded(earlier, runs))
         tables = needs.memory.at, self._ways.at, _cluster(view).at, works.at
         self.count: int = self._functions.surround(*tables, room.base.at, room.near.at, others.at, seeds.at)
-        self.beside, self.missing_bytes = found.tolist()
+        self.beside, self.missing_bytes = int(found[0]), int(found[1])
 
     def found(
-        self, steps: StepCode, price: float, rules: Rules, blocks: Callable[[], "BlocksCode | None"]
+        self, steps: StepCode, price: float, rules: SearchRules, blocks: Callable[[], "BlocksCode | None"]
     ) -> tuple[float, list[tuple[float, ShareArrays, float, float | None]]]:
         """Cost of the placement in force; of the ends, the best first, costs, placements, steps, and migrations.
 
@@ -202,7 +202,7 @@ class BlocksCode:
         return took_s
 
     def moving_each_s(self, batch: Packed, count: int) -> list[float]:
-        """The same for the first placements of a batch."""
+        """Seconds for each of the first placements of a batch."""
         found_s = np.empty(count)
         self._functions.moving_each_s(self._tables.at, batch.at, count, self._assigned.at, address_of(found_s))
         each_s: list[float] = found_s.tolist()

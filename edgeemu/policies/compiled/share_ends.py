@@ -23,7 +23,7 @@ class Terms(NamedTuple):
     """Terms of a search."""
 
     beside: int  # placements near that are small changes of the one in force
-    count: int  # placements near
+    near: int  # placements near in all
     work: float  # for which changes are judged
     no_room: float  # share of the work of judging a placement that is memory
     worth: float  # share of its cost that a change must gain
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
     ranges: Ints  # [n_ranges, 2] of layers that are changed alike
 
 
-class Found(NamedTuple):
+class EndTimes(NamedTuple):
     """Places to write in: of the placement in force and of the ends, and of those where descents begin."""
 
     costs: Floats  # [MOST]
@@ -53,7 +53,7 @@ def find_ends(
     b: Batch,
     r: Best,
     e: Batch,
-    f: Found,
+    f: EndTimes,
     g: Terms,
 ) -> int:
     """Write the placement in force into `e`, and after it where descents from the best near it end, each once.
@@ -66,7 +66,7 @@ def find_ends(
     over = missing_bytes(m, y, e, 0)
     fill_runs(e, w)
     before = p.missing + over if over > 0 else step_s(t, e, w, 0)
-    best_near(t, m, y, near, w, p, r, before * (1.0 - g.worth), g.beside, g.count)
+    best_near(t, m, y, near, w, p, r, before * (1.0 - g.worth), g.beside, g.near)
     f.costs[0] = before
     for turn in range(BEGUN):
         f.begun[turn] = r.at[turn]
@@ -101,7 +101,7 @@ def _go_on_from(s: Base, b: Batch, which: int) -> None:
         s.units[at] = b.units[which * s.n_runs * s.n + at]
 
 
-def _note_end(e: Batch, f: Found, s: Base, count: int, cost: float) -> int:
+def _note_end(e: Batch, f: EndTimes, s: Base, count: int, cost: float) -> int:
     """Write an end if it is not among those that were found; the number of placements then."""
     for which in range(1, count):
         if _is_found(e, s, which):

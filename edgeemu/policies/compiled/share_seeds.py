@@ -13,7 +13,7 @@ from edgeemu.policies.compiled.tables import Batch, MemoryTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
 
 
-class Cluster(NamedTuple):
+class AllDevices(NamedTuple):
     """All devices as they are now."""
 
     n: int
@@ -47,7 +47,7 @@ class Seeds(NamedTuple):
     found: Ints  # [2] how many are small changes, and the bytes that the placement in force lacks
 
 
-def fastest(v: Cluster, p: LayerWorks, layers_s: Floats, size: int, chosen: Ints) -> None:
+def fastest(v: AllDevices, p: LayerWorks, layers_s: Floats, size: int, chosen: Ints) -> None:
     """Find the devices on which a complete layer takes least, the first where they are alike: [size]."""
     for a in range(v.n):
         computed_s = p.first_flops / v.flops_per_s[a] + v.overhead_s[a]
@@ -64,11 +64,11 @@ def fastest(v: Cluster, p: LayerWorks, layers_s: Floats, size: int, chosen: Ints
         layers_s[best] = np.inf
 
 
-def _block_s(v: Cluster, a: int, flops: float, bytes_read: float) -> float:
+def _block_s(v: AllDevices, a: int, flops: float, bytes_read: float) -> float:
     return max(flops / v.flops_per_s[a], bytes_read / v.mem_bytes_per_s[a]) + v.overhead_s[a]
 
 
-def surround(m: MemoryTables, y: WayTables, v: Cluster, p: LayerWorks, s: Base, b: Batch, o: Batch, g: Seeds) -> int:
+def surround(m: MemoryTables, y: WayTables, v: AllDevices, p: LayerWorks, s: Base, b: Batch, o: Batch, g: Seeds) -> int:
     """Write all placements near the one in force; how many they are. `o`: those that the run has left."""
     begin_search(y, s, b)
     count = ends(s, b, 0)

@@ -46,8 +46,9 @@ def make_ready(view: ClusterView) -> None:
     alone = Placement(dict.fromkeys(blocks_of(view.costs.shape), 0))
     later = replace(view, workload=replace(view.workload, length=view.prompt_tokens))
     known = Known.of(later, alone)
-    for prospect in prospects(later) if known is not None else ():
-        better_shares(later, prospect, known)
+    if known is not None:
+        for prospect in prospects(later):
+            better_shares(later, prospect, known)
 
 
 @dataclass(frozen=True)
@@ -115,15 +116,14 @@ def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placem
     change = _BestChange(view, prospect, known, judge, before)
     for end in ends[:EXACT]:
         change.add(end)
-    if ends and not change.found:  # there is no room on the way to what is best in the end: the best small change
+    if ends and change.shares is None:  # no room on the way to what is best in the end: the best small change
         limit = before * (1 - WORTH) if known.fits else before
         for cost, shares in islice(search.all_below(limit, known.near), BESIDE):
-            change.add(End(cost, shares))
-            if change.found:
+            if change.add(End(cost, shares)):
                 break
-    if not change.found and not known.fits:
-        return change.nearest_to_fitting()
-    return change.best() if change.found else change.by_halves()
+    if change.shares is not None:
+        return change.answer(change.shares)
+    return change.by_halves() if known.fits else change.nearest_to_fitting()
 
 
 class _BestChange:
@@ -133,35 +133,37 @@ class _BestChange:
         """`before`: the cost of the current placement."""
         self._view, self._prospect, self._current, self._known = view, prospect, known.current, known
         self._judge, self._before, self._prices = judge, before, Prices.of(known.costs, prospect, before)
-        self.found, self._net, self._shares = False, 0.0 if known.fits else -np.inf, known.base
+        self._net = 0.0 if known.fits else -np.inf
+        self.shares: ShareArrays | None = None  # the best
         self._refused: list[tuple[float, ShareArrays]] = []  # what is gained in all, and the placement
 
     @cached_property
     def _held(self) -> list[Usage]:
         return self._view.usages(self._current)
 
-    def add(self, end: End) -> None:
-        """Take a placement that gains more than the best so far, if no device refuses it."""
+    def add(self, end: End) -> bool:
+        """Take a placement that gains more than the best so far, if no device refuses it; whether it is taken."""
         known, shares = self._known, end.shares
         if end.cost >= MISSING:
-            return
+            return False
         gain = self._before - (float(self._judge.promised(shares)[0]) if end.promised is None else end.promised)
         gained = self._prices.gained_s(gain)
         if gained <= self._net:  # its migration makes it no better
-            return
+            return False
         net = gained - (known.moving_s(shares) if end.moving_s is None else end.moving_s) * self._judge.second
         if net <= self._net or (known.fits and gain <= WORTH * self._before):
-            return
-        if self._is_accepted(shares):
-            self.found, self._net, self._shares = True, net, shares
-        else:
+            return False
+        if not self._is_accepted(shares):
             self._refused.append((net, shares))
+            return False
+        self._net, self.shares = net, shares
+        return True
 
-    def best(self) -> Placement:
-        """The best that was found, or the current placement if that loses nothing."""
-        if self._loses(self._shares):
+    def answer(self, shares: ShareArrays) -> Placement:
+        """A placement that was found, or the current one if it would lose."""
+        if self._loses(shares):
             return self._current
-        new = self._known.placement(self._shares)
+        new = self._known.placement(shares)
         self._view.fitting.append(new)
         return new
 

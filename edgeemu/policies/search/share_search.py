@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.compiled.ends_code import BlocksCode, Rules
+from edgeemu.policies.compiled.ends_code import BlocksCode, SearchRules
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, pays
 from edgeemu.policies.search.change_rule import WORTH
@@ -233,7 +233,7 @@ class ShareSearch:
         less is enough.
         """
         if near.code is not None and self.judge.code is not None:
-            rules = Rules(self.work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
+            rules = SearchRules(self.work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
             before, ends = near.code.found(self.judge.code, self.price, rules, blocks)
             return before, list(starmap(End, ends))
         itself = Requirements(np.array([near.missing_bytes]), np.zeros(1))

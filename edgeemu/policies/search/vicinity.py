@@ -26,10 +26,11 @@ class Vicinity:
 
     def __init__(self, view: ClusterView, devices: IntArray, base: ShareArrays, needs: FindsNeeds) -> None:
         self._view, self._devices, self._base, self._needs, n_layers = view, devices, base, needs, base.proj.shape[1]
-        changes, self.code = changes_of(view), None
+        changes, code = changes_of(view), None
         if isinstance(needs, NeedsCode) and isinstance(changes, NearCode) and n_layers <= FEW_LAYERS:
-            earlier = earlier_shares(view, devices)
-            self.code = EndsCode(view, devices, needs, changes, *_each_layer(n_layers), earlier)
+            runs, ranges = _each_layer(n_layers)
+            code = EndsCode(view, devices, needs, changes, runs, ranges, earlier_shares(view, devices))
+        self.code: EndsCode | None = code
 
     @cached_property
     def _made(self) -> tuple[Folded, int]:

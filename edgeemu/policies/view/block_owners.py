@@ -34,16 +34,16 @@ class BlockOwners(NamedTuple):
         place[devices] = np.arange(len(devices))  # of each device
         split_projs = tuple(block not in owner for block in blocks.projs)
         split_ffns = tuple(block not in owner for block in blocks.ffns)
-        layout = _layout(shape, split_projs, split_ffns)
-        found = place[np.array(layout.held(owner), np.int64)]  # [n_held]
-        ends, heads, projs, columns, ffns, units = (found[begin:end] for begin, end in pairwise(layout.ends))
+        order = _block_order(shape, split_projs, split_ffns)
+        found = place[np.array(order.held(owner), np.int64)]  # [n_held]
+        ends, heads, projs, columns, ffns, units = (found[begin:end] for begin, end in pairwise(order.ends))
         heads = heads.reshape(shape.n_layers, shape.n_groups)
-        if len(columns) and (columns.reshape(-1, shape.n_groups) != heads[layout.split_projs]).any():
+        if len(columns) and (columns.reshape(-1, shape.n_groups) != heads[order.split_projs]).any():
             return None
         all_projs, all_ffns = np.full((2, shape.n_layers), IN_SHARDS)
-        all_projs[~layout.split_projs], all_ffns[~layout.split_ffns] = projs, ffns
+        all_projs[~order.split_projs], all_ffns[~order.split_ffns] = projs, ffns
         all_units = np.repeat(all_ffns[:, None], shape.ffn_units, 1)
-        all_units[layout.split_ffns] = units.reshape(-1, shape.ffn_units)
+        all_units[order.split_ffns] = units.reshape(-1, shape.ffn_units)
         return cls(ends, heads, all_projs, all_ffns, all_units)
 
     def placement(self, shape: ModelShape, devices: IntArray) -> Placement:
@@ -90,7 +90,7 @@ def _blocks(shape: ModelShape) -> _Blocks:
     )
 
 
-class _Layout(NamedTuple):
+class _BlockOrder(NamedTuple):
     """Order in which devices of blocks are looked up: ends, heads, whole projections, columns, whole blocks, units."""
 
     held: Callable[[Mapping[Block, int]], tuple[int, ...]]
@@ -100,7 +100,7 @@ class _Layout(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _layout(shape: ModelShape, split_projs: tuple[bool, ...], split_ffns: tuple[bool, ...]) -> _Layout:
+def _block_order(shape: ModelShape, split_projs: tuple[bool, ...], split_ffns: tuple[bool, ...]) -> _BlockOrder:
     """The order where these layers are divided."""
     blocks, parts = _blocks(shape), [[EMBED, LM_HEAD]]
     parts.append(blocks.heads)
@@ -108,4 +108,4 @@ def _layout(shape: ModelShape, split_projs: tuple[bool, ...], split_ffns: tuple[
         parts.append([whole for whole, divided in zip(wholes, split, strict=True) if not divided])
         parts.append([part for share, divided in zip(shares, split, strict=True) if divided for part in share])
     ends = list(accumulate(map(len, parts), initial=0))
-    return _Layout(itemgetter(*chain.from_iterable(parts)), ends, np.array(split_projs), np.array(split_ffns))
+    return _BlockOrder(itemgetter(*chain.from_iterable(parts)), ends, np.array(split_projs), np.array(split_ffns))

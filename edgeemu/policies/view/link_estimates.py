@@ -30,7 +30,7 @@ class _Pairs(NamedTuple):
     number: IntArray  # [n_pairs] messages of each pair
 
 
-class _Sent(NamedTuple):
+class _SentBefore(NamedTuple):
     """Messages of a step as they were sent: most steps have the same, in the same order."""
 
     columns: FloatArray  # [4, n_messages] as `Transit` has them: source, target, size, number
@@ -72,7 +72,7 @@ class LinkEstimates:
             took_s = (columns[4] / columns[3])[chosen]
             self._add(codes, delay_part, took_s / sheet_s)
 
-    def _known(self, columns: FloatArray) -> _Sent:
+    def _known(self, columns: FloatArray) -> _SentBefore:
         """Find what is known of messages by their ends, sizes and number: [4, n_transits]."""
         ends, size_bytes = columns[:2].astype(np.int64), columns[2]  # [2, n_transits], [n_transits]
         delay_s = self._nominal.delay_s.pairs(*ends)  # [n_transits]
@@ -82,7 +82,7 @@ class LinkEstimates:
         sources, targets = ends[:, chosen]  # [m] each
         bits_s = 8.0 * size_bytes[chosen] * self._nominal.s_per_bit.pairs(sources, targets)
         sheet_s = bits_s + delay_s[chosen]
-        return _Sent(columns, chosen, sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, sheet_s)
+        return _SentBefore(columns, chosen, sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, sheet_s)
 
     def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
         """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each.

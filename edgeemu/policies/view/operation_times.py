@@ -37,7 +37,7 @@ class _Found(NamedTuple):
     end_s: FloatArray  # [m]
 
 
-class _Operations:
+class _KnownOperations:
     """Operations of the last steps, by identity: the simulator has the same objects in every step of a program."""
 
     def __init__(self, about: OpColumns, costs: Costs) -> None:
@@ -66,7 +66,7 @@ class OperationTimes:
         self._flops_per_s = np.array([each.flops_per_s for each in nominal])  # [n_devices]
         self._mem_bytes_per_s = np.array([each.mem_bytes_per_s for each in nominal])  # [n_devices]
         self._overhead_s = np.array([each.overhead_s for each in nominal])  # [n_devices]
-        self._known = _Operations(OpColumns([]), costs)
+        self._known = _KnownOperations(OpColumns([]), costs)
 
     def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
         """Sum up operations of one step or of several."""
@@ -88,13 +88,13 @@ class OperationTimes:
         """Find the operations of records, and their instants."""
         if isinstance(executions, ExecutedOps):
             if executions.about.ops is not self._known.ops:
-                self._known = _Operations(executions.about, self._costs)
+                self._known = _KnownOperations(executions.about, self._costs)
             times = executions.ready_s, executions.start_s, executions.end_s
             return _Found(executions.place, executions.steps, executions.which_step, *times)
         ops = [record[0] for record in executions]
         at = self._known.find(ops)  # [m]
         if at is None:
-            self._known = _Operations(OpColumns(ops), self._costs)
+            self._known = _KnownOperations(OpColumns(ops), self._costs)
             at = np.arange(len(ops))
         steps = [record[1] for record in executions]
         places = {step: place for place, step in enumerate(dict.fromkeys(steps))}
