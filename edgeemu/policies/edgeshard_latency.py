@@ -16,9 +16,9 @@ def place(view: ClusterView) -> Placement:
     """
     costs = StageCosts(view)
     found = [least_latency(costs, view.nodes[0])]
-    if len(view.devices) > 1:  # [D] of two devices all partitions are kept; of many, the program keeps a few
+    if view.n_devices > 1:  # [D] of two devices all partitions are kept; of many, the program keeps a few
         found.append(least_latency(costs, view.nodes[0], sorted((view.nodes[0], cloud(costs, view.nodes[0])))))
     fitting = [stages for stages in found if stages is not None]
     if not fitting:
-        raise costs.too_small("EdgeShard's pipeline", range(len(view.devices)))
+        raise costs.too_small("EdgeShard's pipeline", range(view.n_devices))
     return costs.placement(min(fitting, key=costs.latency_s))

@@ -16,5 +16,5 @@ def place(view: ClusterView) -> Placement:
     costs = StageCosts(view)
     stages = least_bottleneck(costs, view.nodes[0])
     if stages is None:
-        raise costs.too_small("EdgeShard's pipeline", range(len(view.devices)))
+        raise costs.too_small("EdgeShard's pipeline", range(view.n_devices))
     return costs.placement(stages)

@@ -76,7 +76,7 @@ class _PlacementProgram:
     def __init__(self, view: ClusterView, old: PlacementArrays | None) -> None:
         self.view, self.old = view, old
         self.times, self.sizes = StepTimes(view), sizes_of(view)
-        self.n, self.n_groups = len(view.devices), view.costs.shape.n_groups
+        self.n, self.n_groups = view.n_devices, view.costs.shape.n_groups
         self.n_layers = view.costs.shape.n_layers
         step_s = self.n_layers * float(self.times.whole_layer_s.min())
         self.per_s = _RESOLUTION / step_s

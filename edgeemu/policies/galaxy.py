@@ -31,7 +31,7 @@ MAX_OUTPUTS = 16  # devices that are tried for the output matrix
 def place(view: ClusterView) -> Placement:
     """Divide every layer over all devices, in shares that fit their memory. Planned once, as in the paper."""
     shape = view.costs.shape
-    speeds = [1.0 / layer_s(view, device) for device in range(len(view.devices))]
+    speeds = [1.0 / layer_s(view, device) for device in range(view.n_devices)]
     problem = InfeasibleError("there is no device")
     for embed, lm_head in _ends(view):
         room = _Shares(view, embed, lm_head, speeds)
@@ -60,7 +60,7 @@ def _ends(view: ClusterView) -> list[tuple[int, int]]:
     def output_s(device: int) -> float:
         return view.time_s(LM_HEAD, device) + back_s[device]
 
-    outputs = sorted(range(len(view.devices)), key=output_s)[:MAX_OUTPUTS]
+    outputs = sorted(range(view.n_devices), key=output_s)[:MAX_OUTPUTS]
     return [*((source, device) for device in outputs), *((device, device) for device in outputs if device != source)]
 
 

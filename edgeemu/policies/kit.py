@@ -111,7 +111,7 @@ def _problem(found: object, view: ClusterView) -> str:
     if not isinstance(found, Placement):
         return f"returned a {type(found).__name__}, not a Placement"
     try:
-        found.check(view.costs.shape, len(view.devices))
+        found.check(view.costs.shape, view.n_devices)
     except EdgeemuError as error:
         return str(error)
     return "" if view.holds(found) else "the placement does not fit the devices' memory"

@@ -21,7 +21,7 @@ class StepWithHops:
 
     def __init__(self, parts: PartTimes) -> None:
         costs, view = parts.costs, parts.view
-        self.n, self.n_layers = len(view.devices), costs.shape.n_layers
+        self.n, self.n_layers = view.n_devices, costs.shape.n_layers
         self.token_s, self.x_s = hops_s(view, costs.token_bytes()), hops_s(view, costs.activation_bytes(1))
         self.outputs_s = outputs_s(parts)
         self.embed_s, self.lm_head_s = parts.whole_s(EMBED), parts.whole_s(LM_HEAD)
@@ -91,7 +91,7 @@ class PromptWithHops:
 
     def __init__(self, parts: PartTimes) -> None:
         costs, view, rows = parts.costs, parts.view, parts.rows
-        n = len(view.devices)
+        n = view.n_devices
         self.n, self.n_layers = n, costs.shape.n_layers
         tile = PartTimes(view, rows // n, 0)
         self.x_s, self.row_s = hops_s(view, costs.activation_bytes(rows)), hops_s(view, costs.activation_bytes(1))
@@ -163,7 +163,7 @@ class PromptWithHops:
 
 def hops_s(view: ClusterView, size_bytes: int) -> FloatArray:
     """Time of a message from every device to every other: [n, n]."""
-    return np.stack([view.links.row(device, 8.0 * size_bytes) for device in range(len(view.devices))])
+    return np.stack([view.links.row(device, 8.0 * size_bytes) for device in range(view.n_devices)])
 
 
 def outputs_s(parts: PartTimes) -> FloatArray:

@@ -30,7 +30,7 @@ class Order(Enum):
 def by_memory_s(parts: PartTimes, order: Order) -> float:
     """Both ends and the average layer, in shares that memory allows, without hops; infinite if nothing fits."""
     view, model = parts.view, MixedIntegerProgram()
-    n, shape = len(view.devices), parts.costs.shape
+    n, shape = view.n_devices, parts.costs.shape
     rows, past, kinds = parts.rows, parts.past, (Kind.HEAD, Kind.PROJ, Kind.FFN)
     wholes_s = {kind: parts.seconds(parts.costs.work(kind, parts.totals[kind], rows, past)) for kind in kinds}
     if order is Order.PROMPT:  # the products for queries, keys and values can overlap with the layer before
@@ -70,7 +70,7 @@ def add_memory(
     for kind in (Kind.PROJ, Kind.FFN):
         one = costs.weight_bytes(Block(kind, 0, 1))
         bytes_of[kind] = min(costs.weight_bytes(Block(kind, 0)), n_shards(shape, kind) * one)
-    for d in range(len(view.devices)):
+    for d in range(view.n_devices):
         room = max(1, int(view.memory_bytes[d]))
         terms = [(shape.n_layers * bytes_of[kind] / room, int(columns[d])) for kind, columns in share.items()]
         end_bytes = [(costs.weight_bytes(block), int(columns[d])) for block, columns in ends.items()]

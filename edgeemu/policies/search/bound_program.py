@@ -33,7 +33,7 @@ class StepProgram:
 
     def __init__(self, parts: PartTimes) -> None:
         self.parts, self.model, self.costs = parts, MixedIntegerProgram(), parts.costs
-        self.n, self.n_layers = len(parts.view.devices), parts.costs.shape.n_layers
+        self.n, self.n_layers = parts.view.n_devices, parts.costs.shape.n_layers
         kinds = (Kind.HEAD, Kind.PROJ, Kind.FFN)
         seconds = {kind: parts.seconds(self.costs.work(kind, parts.totals[kind], 1, parts.past)) for kind in kinds}
         self.per_s = RESOLUTION / float(sum(times.min() for times in seconds.values()))

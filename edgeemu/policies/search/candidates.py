@@ -44,7 +44,7 @@ def divided_by(place: Callable[[ClusterView], Placement]) -> Proposer:
     plain = placed_by(place)
 
     def propose(view: ClusterView) -> Iterator[Placement]:
-        if view.divide and view.costs.shape.n_layers * len(view.devices) ** 2 <= DIVIDED:
+        if view.divide and view.costs.shape.n_layers * view.n_devices ** 2 <= DIVIDED:
             yield from plain(view)
 
     return propose
@@ -66,8 +66,8 @@ def single_devices(view: ClusterView) -> Iterator[Placement]:
     blocks = list(all_blocks(view.costs.shape))
     count = ALONE
     if view.objective == "energy":
-        count = max(ALONE, min(ALONE_FOR_ENERGY, SEEN_FOR_ENERGY // len(view.devices)))
-    for device in sorted(range(len(view.devices)), key=view.model_time_s)[:count]:
+        count = max(ALONE, min(ALONE_FOR_ENERGY, SEEN_FOR_ENERGY // view.n_devices))
+    for device in sorted(range(view.n_devices), key=view.model_time_s)[:count]:
         yield Placement(dict.fromkeys(blocks, device))
 
 
@@ -107,7 +107,7 @@ class Contest:
 
     def __init__(self, view: ClusterView) -> None:
         self.best: Placement | None = None
-        self.simulates = len(view.devices) > 1
+        self.simulates = view.n_devices > 1
         self.judged = 0
         self._view = view
         self._score: Score | None = None

@@ -10,7 +10,7 @@ def cloud(costs: StageCosts, source: int) -> int:
     Raises:
         InfeasibleError: there is no other device.
     """
-    others = [device for device in range(len(costs.view.devices)) if device != source]
+    others = [device for device in range(costs.view.n_devices) if device != source]
     if not others:
         raise InfeasibleError("there is only one device: cloud and edge are two")
     return min(others, key=lambda device: float(costs.layer_s[device]))

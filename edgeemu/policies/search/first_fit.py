@@ -18,7 +18,7 @@ def first_fit(view: ClusterView, next_start: Callable[[int], int]) -> Placement:
     Raises:
         InfeasibleError: a block fits on no device.
     """
-    room, n_devices = MemoryHeadroom(view), len(view.devices)
+    room, n_devices = MemoryHeadroom(view), view.n_devices
     owner: dict[Block, int] = {}
     start = 0
     for block in all_blocks(view.costs.shape):

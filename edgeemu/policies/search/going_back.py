@@ -29,7 +29,7 @@ def earlier_layouts(view: ClusterView) -> Iterator[PlacementArrays]:
 
 def from_now(view: ClusterView, old: PlacementArrays, earlier: PlacementArrays) -> PlacementArrays | None:
     """An earlier placement in which as many groups as possible stay as in `old`; None: it no longer fits."""
-    layout = replace(earlier, heads=old.heads_by(earlier.counts(len(view.devices))))
+    layout = replace(earlier, heads=old.heads_by(earlier.counts(view.n_devices)))
     return layout if MemoryHeadroom.of(view, layout).fits() else None
 
 

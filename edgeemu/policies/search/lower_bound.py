@@ -32,7 +32,7 @@ def least_step_s(view: ClusterView, past: int | None = None, *, thorough: bool =
     more than `MOST` devices, of which nothing is known. `thorough`: memory and hops are counted together, if the
     cluster is small enough to do so in seconds.
     """
-    n_devices = len(view.devices)
+    n_devices = view.n_devices
     if n_devices > MOST:
         return 0.0
     parts = PartTimes(view, 1, view.past if past is None else past)
@@ -48,7 +48,7 @@ def least_first_token_s(view: ClusterView, rows: int | None = None) -> float:
 
     `rows`: of the prompt, those of the view if not given. With more of them it does not take less.
     """
-    n_devices = len(view.devices)
+    n_devices = view.n_devices
     if n_devices > MOST:
         return 0.0
     parts = PartTimes(view, view.prompt_tokens if rows is None else rows, 0)
@@ -65,7 +65,7 @@ def least_token_s(view: ClusterView, tokens: int) -> float:
     """
     first_s, step_s = least_first_token_s(view), least_step_s(view, thorough=True)
     total_s = first_s + (tokens - 1) * step_s
-    if total_s < np.inf and len(view.devices) ** 3 * view.costs.shape.n_layers <= SMALL:
+    if total_s < np.inf and view.n_devices ** 3 * view.costs.shape.n_layers <= SMALL:
         step, prompt = PartTimes(view, 1, view.past), PartTimes(view, view.prompt_tokens, 0)
         total_s = max(total_s, StepProgram(step).with_prompt(prompt, first_s, tokens).least_s())
     return total_s / tokens
@@ -76,6 +76,6 @@ def least_busy_s(view: ClusterView, past: int) -> float:
 
     As `least_step_s`.
     """
-    if len(view.devices) > MOST:
+    if view.n_devices > MOST:
         return 0.0
     return by_memory_s(PartTimes(view, 1, past), Order.NONE)

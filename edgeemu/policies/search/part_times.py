@@ -94,7 +94,7 @@ class PartTimes:
 
     def _most_of_all(self, blocks: list[Block]) -> NDArray[np.int64]:
         """How many of a layer's blocks each device can hold, if it holds nothing else: [n]."""
-        return np.array([self._most(blocks, device) for device in range(len(self.view.devices))], np.int64)
+        return np.array([self._most(blocks, device) for device in range(self.view.n_devices)], np.int64)
 
     def _most(self, blocks: list[Block], device: int) -> int:
         """How many of a layer's blocks a device can hold, if it holds nothing else."""

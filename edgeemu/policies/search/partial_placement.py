@@ -55,7 +55,7 @@ class PartialPlacement:
         self.lm_head = UNPLACED
         self.proj: IntArray = np.full(n_layers, UNPLACED)  # [n_layers]
         self.ffn: IntArray = np.full(n_layers, UNPLACED)  # [n_layers]
-        self.groups: IntArray = np.zeros((n_layers, len(view.devices)), np.int64)  # [n_layers, n_devices]
+        self.groups: IntArray = np.zeros((n_layers, view.n_devices), np.int64)  # [n_layers, n_devices]
         self._begin()
 
     @classmethod

@@ -69,7 +69,7 @@ class MemoryHeadroom:
     """Memory that devices hold, and that is left. It starts empty; blocks are added and removed by kind."""
 
     def __init__(self, view: ClusterView) -> None:
-        n, shape = len(view.devices), view.costs.shape
+        n, shape = view.n_devices, view.costs.shape
         self.sizes = sizes_of(view)
         self.memory_bytes = view.memory_bytes  # [n]
         self.capacity = view.memory_bytes  # [n] for what arrives
@@ -83,7 +83,7 @@ class MemoryHeadroom:
     def of(cls, view: ClusterView, layout: PlacementArrays) -> "MemoryHeadroom":
         """The memory of a placement."""
         room = cls(view)
-        n = len(view.devices)
+        n = view.n_devices
         room.groups = layout.counts(n)
         room.singles[Kind.EMBED][layout.embed] = 1
         room.singles[Kind.LM_HEAD][layout.lm_head] = 1
@@ -208,7 +208,7 @@ def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) ->
 
     Devices that receive nothing are not checked: they must hold `new` only, which the caller has to ensure.
     """
-    n = len(view.devices)
+    n = view.n_devices
     both, receives = MemoryHeadroom.of(view, old), np.zeros(n, np.bool_)
     both.begin_migration()
     moved = old.heads != new.heads  # [n_layers, n_groups]
