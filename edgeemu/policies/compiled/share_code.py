@@ -1,6 +1,6 @@
 """Placements on chosen devices, looked at by machine code: what NumPy computes, in a fraction of its time.
 
-LLVM makes the code in memory, in a third of a second, when it is first asked for.
+LLVM makes the code in memory, in three quarters of a second, when it is first asked for.
 """
 
 from functools import cache, lru_cache
