@@ -44,7 +44,7 @@ class Watcher:
         """Return the view for a decision at an instant, before decode steps, one of each open sequence."""
         view, longest = self._plan.view, max(steps, key=lambda step: step.past)
         costs = view.costs.at_step(longest.rows, longest.past)
-        workload = replace(view.workload, length=longest.past, cached=sum(step.past for step in steps))
+        workload = view.workload.with_cached(longest.past, sum(step.past for step in steps))
         self._tokens += self._plan.rules.interval_tokens
         if self._plan.scenario.knowledge == "oracle":
             return self._oracle(replace(view, workload=workload, costs=costs), at_s)

@@ -57,6 +57,11 @@ class WorkloadView:
     concurrent: tuple[int, ...] = ()  # `total_tokens` of each sequence that runs at the same time, at most
     cached: int = 0  # positions that are cached now, of all sequences together; 0: only `length`
 
+    def with_cached(self, length: int, cached: int) -> "WorkloadView":
+        """Workload with so many positions cached: of the longest sequence, and of all together."""
+        sequences = self.prompt_tokens, self.total_tokens, length, self.interval_tokens, self.concurrent
+        return WorkloadView(*sequences, cached)
+
 
 class Refusal(NamedTuple):
     """A placement that devices refused, because something that was to arrive has no room there, and their reason."""
