@@ -79,7 +79,7 @@ def prepare(view: ClusterView) -> None:
     """Make the machine code for searches over shares, if such a run has any, and all that it writes into."""
     if 1 < view.n_devices <= SEARCHED // view.costs.shape.n_layers and pays(view):
         functions()
-        if view.divide and view.sequences == 1:
+        if view.divide and view.sequences == 1 and view.objective != "energy":
             make_ready(view)
 
 

@@ -44,7 +44,7 @@ def divided_by(place: Callable[[ClusterView], Placement]) -> Proposer:
     plain = placed_by(place)
 
     def propose(view: ClusterView) -> Iterator[Placement]:
-        if view.divide and view.costs.shape.n_layers * view.n_devices ** 2 <= DIVIDED:
+        if view.divide and view.costs.shape.n_layers * view.n_devices**2 <= DIVIDED:
             yield from plain(view)
 
     return propose

@@ -65,7 +65,7 @@ def least_token_s(view: ClusterView, tokens: int) -> float:
     """
     first_s, step_s = least_first_token_s(view), least_step_s(view, thorough=True)
     total_s = first_s + (tokens - 1) * step_s
-    if total_s < np.inf and view.n_devices ** 3 * view.costs.shape.n_layers <= SMALL:
+    if total_s < np.inf and view.n_devices**3 * view.costs.shape.n_layers <= SMALL:
         step, prompt = PartTimes(view, 1, view.past), PartTimes(view, view.prompt_tokens, 0)
         total_s = max(total_s, StepProgram(step).with_prompt(prompt, first_s, tokens).least_s())
     return total_s / tokens
