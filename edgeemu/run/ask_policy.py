@@ -3,7 +3,6 @@
 The only place where a policy's exceptions are caught, because policies may be a user's own code. Reads the clock.
 """
 
-import _signal  # type: ignore[import-not-found]  # what `signal` is made of
 import operator
 import signal
 import threading
@@ -51,8 +50,6 @@ class OvertimeError(BaseException):
     """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
 
 
-# As numbers: `signal.signal` looks for all that it takes and returns among enumerations, which takes the longest here.
-_PROF, _ALRM = int(signal.SIGPROF), int(signal.SIGALRM)
 _REPEAT_S = 1.0  # the alarm is repeated, for code that caught it
 
 
@@ -102,7 +99,7 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
             with interrupted_at_once():
                 policy.load()  # a process that was lost is replaced, and that is not the policy's time
             began_s = time.thread_time()
-        placement, took_s, cut = _ask(policy, view, current, limit_s)  # users' policies get a copy
+        placement, took_s, cut = _ask(policy, view, current, limit_s)  # a user's has a copy, in its own process
         problem = fault(placement, view, current)
     except (Interrupted, KeyboardInterrupt):
         raise
@@ -150,9 +147,8 @@ def _own(placement: Placement) -> Placement:
 def fault(placement: object, view: ClusterView, current: Placement | None = None) -> str:
     """Return what is wrong with an answer; empty if it is right, or is the current placement."""
     if isinstance(placement, Placement):
-        found = view.by_layer is None and any(
-            placement is known for known in view.fitting
-        )  # made of the model's blocks
+        # What a search has found to fit has been looked at; by layers, it has not.
+        found = view.by_layer is None and any(placement is known for known in view.fitting)
         if found or placement == current:
             return ""
     if problem := wrong_kind(placement):
@@ -186,10 +182,10 @@ def time_limit(limit_s: float) -> Iterator[None]:
         return
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        within = f"{limit_s:g} s of processor time" if number == _PROF else f"{WAIT * limit_s:g} s"
+        within = f"{limit_s:g} s of processor time" if number == signal.SIGPROF else f"{WAIT * limit_s:g} s"
         raise OvertimeError(f"the policy did not answer within {within}")
 
-    before = {number: _signal.signal(number, interrupt) for number in (_PROF, _ALRM)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGPROF, signal.SIGALRM)}
     began_s = time.monotonic()
     earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, WAIT * limit_s, _REPEAT_S)
     signal.setitimer(signal.ITIMER_PROF, limit_s, _REPEAT_S)
@@ -199,6 +195,6 @@ def time_limit(limit_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
-            _signal.signal(number, handler)
+            signal.signal(number, handler)
         if earlier_s:  # an alarm that was set before goes on
             signal.setitimer(signal.ITIMER_REAL, max(1e-3, earlier_s - (time.monotonic() - began_s)))
