@@ -32,7 +32,7 @@ MOST_EARLIER = 8  # placements that the run has left
 
 
 class SearchRules(NamedTuple):
-    """SearchRules of a search."""
+    """Rules of a search near the placement in force."""
 
     work: float  # for which changes are judged
     no_room: float  # share of the work of judging a placement that is memory

@@ -19,9 +19,9 @@ from edgeemu.policies.view.shares import ShareArrays
 
 
 class Vicinity:
-    """Its neighbours that change its ends or all layers alike, of few layers also single ones; then farther ones.
+    """Neighbours of a placement that change its ends or all layers alike, of few layers also single ones; then others.
 
-    These are the same on other devices, simple placements, and those that the run has left.
+    Others are the same on other devices, simple placements, and those that the run has left.
     """
 
     def __init__(self, view: ClusterView, devices: IntArray, base: ShareArrays, needs: FindsNeeds) -> None:
