@@ -10,7 +10,7 @@ from support.builders import LLAMA, QUICK, divided_placements, placements, shape
 from support.memory_cluster import MemoryCluster
 
 from edgeemu.placement.blocks import Kind, all_blocks
-from edgeemu.placement.compile import compile_routes
+from edgeemu.placement.compile import CollectiveAlgorithm, compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.step_memory import StepPeaks
@@ -41,14 +41,14 @@ def test_two_devices_by_hand() -> None:
 @QUICK
 @given(st.data(), shapes(), st.sampled_from(["star", "ring", "relay"]), st.integers(1, 6))
 def test_what_caches_grow_by_is_in_it_and_a_ledger_has_held_it(
-    data: st.DataObject, shape: ModelShape, way: str, rows: int
+    data: st.DataObject, shape: ModelShape, way: CollectiveAlgorithm, rows: int
 ) -> None:
     """In whatever order messages come, as much is held at some instant; nothing is left but rows of caches."""
     placement = data.draw(placements(shape, N_DEVICES) | divided_placements(shape, N_DEVICES))
-    program = compile_routes(placement, shape, way)  # type: ignore[arg-type]  # one of its literals
+    program = compile_routes(placement, shape, way)
     peaks = StepPeaks(PhysicalCosts(shape), N_DEVICES).of(program, 0, rows)
     source = SeededSource(shape, 1)
-    cluster = MemoryCluster(source, placement, N_DEVICES, rows, rows, collective=way)  # type: ignore[arg-type]  # as above
+    cluster = MemoryCluster(source, placement, N_DEVICES, rows, rows, collective=way)
     before = [device.ledger.used_bytes for device in cluster.devices]
     cluster.generate([random.Random(rows).randrange(shape.vocab_size) for _ in range(rows)], 1)
     held = np.array([device.ledger.peak_bytes for device in cluster.devices]) - before
