@@ -14,6 +14,8 @@ from edgeemu_kernels.workspace import attention_values
 
 Layers = Literal["each", "mean", "largest", "least"]
 
+CONVERTED_BYTES = 8 * 8192  # numbers that NumPy converts to float64 at a time, where arrays of two kinds are added
+
 
 class Costs(Protocol):
     """Costs of a model's blocks and of the messages between them, by kind of operation.
@@ -217,8 +219,10 @@ class PhysicalCosts(Costs):
         s, precision = self.shape, self.shape.precision
         sent = 2 * s.d_model + s.n_heads * s.head_dim if precision.messages != "f32" else 0
         sent += s.d_model if precision.order_free else 0  # sums of 8 bytes each
-        decoded = int(precision.packs_weights) + 2 * int(cache and precision.cache != "f32")  # 2: keys and values
-        return rows * sent * self.value_bytes + decoded * WORKSPACE_BYTES
+        stored = cache and (precision.order_free or precision.cache != "f32")
+        decoded = int(precision.packs_weights) + 2 * int(stored)  # 2: keys and values
+        converted_bytes = CONVERTED_BYTES if precision.order_free and not cache else 0
+        return rows * sent * self.value_bytes + decoded * WORKSPACE_BYTES + converted_bytes
 
     def inbox_bytes(self, rows: int) -> int:
         return self.activation_bytes(rows)

@@ -20,8 +20,8 @@ class OutOfMemoryError(EdgeemuError):
 class Ledger:
     """Memory budget of a device: every reservation has a name, and one that does not fit is refused.
 
-    With `steps_apart`, `peak_bytes` is of what is held between steps: then it does not depend on which steps, and which
-    of their messages, happen to be here at the same time.
+    With `steps_apart`, what steps are charged does not raise `peak_bytes`, and all else is charged between steps: then
+    the peak does not depend on which steps, and which of their messages, happen to be here at the same time.
     """
 
     device: str

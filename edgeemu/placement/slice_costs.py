@@ -107,7 +107,7 @@ class SliceCosts:
         qkv = self.projected_width(s.n_groups)
         attention = rows * s.n_heads * s.head_dim + attention_values(s, s.n_groups, rows, past)
         values = 2 * rows * qkv + max(2 * rows * qkv, attention)
-        caches = 2 * WORKSPACE_BYTES if s.precision.cache != "f32" else 0
+        caches = 2 * WORKSPACE_BYTES if s.precision.order_free or s.precision.cache != "f32" else 0
         return values * _VALUE_BYTES + caches + self._rounding_bytes(s.n_heads * s.head_dim, rows)
 
     def inner_workspace_bytes(self, units: int, rows: int) -> int:

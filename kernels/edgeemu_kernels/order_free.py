@@ -18,7 +18,7 @@ from edgeemu_kernels.arrays import Array, Crossing, Floats, address, data_of
 from edgeemu_kernels.codecs import machine_code
 from edgeemu_kernels.compiled_sizes import FEW_ROWS
 from edgeemu_kernels.order_free_code import order_free_kernels
-from edgeemu_kernels.packed import Matrix, PackedMatrix, Stored, matrix_of, unpack
+from edgeemu_kernels.packed import Matrix, PackedMatrix, Stored, matrix_of, rows_of, rows_of_a_piece, unpack
 from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.vector_code import compile_module
 
@@ -110,7 +110,17 @@ def _mixed(weights: Array, values: Stored, form: NumberFormat, width: int) -> Ar
     for start in range(0, len(weights), _MIXED_TOGETHER):
         some = slice(start, start + _MIXED_TOGETHER)
         if not machine_code.mix(raw, weights[some], mixed[some], form):
-            return product(weights, np.ascontiguousarray(unpack(matrix_of(values, form)).T))
+            return _mixed_in_pieces(weights, matrix_of(values, form), mixed)
+    return mixed
+
+
+def _mixed_in_pieces(weights: Array, values: Matrix, mixed: Array) -> Array:
+    """Add weights @ values to `mixed`, a piece of rows after the other: heads whose width suits no machine code."""
+    step = rows_of_a_piece(mixed.shape[1])
+    for start in range(0, weights.shape[1], step):
+        rows = slice(start, start + step)
+        piece = np.ascontiguousarray(unpack(rows_of(values, rows)).T)  # [width, rows]
+        mixed += product(weights[:, rows], piece)
     return mixed
 
 

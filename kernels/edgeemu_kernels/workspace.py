@@ -16,7 +16,8 @@ def attention_values(shape: ModelShape, n_groups: int, rows: int, past: int) -> 
     together, seen = min(rows, QUERY_ROWS), past + rows  # rows whose scores exist at the same time
     mask = 3 * together**2
     if shape.precision.cache != "f32" or shape.precision.order_free:  # one group at a time, from rows as stored
-        return together * shape.group_size * (4 * shape.head_dim + seen) + mask
+        scores = seen if shape.head_dim % (2 * COMPILED_LANES) == 0 else 2 * seen  # others are copied for products
+        return together * shape.group_size * (4 * shape.head_dim + scores) + mask
     block = shape.group_size * together * (2 * shape.head_dim + seen)  # of one group
     if compiles_attention(shape):
         one_row = attention_scratch(shape.group_size, shape.head_dim)

@@ -41,6 +41,7 @@ WIDE = (
     GPT2_WIDE.at_precision("q8_0", "f16"),
     LONG_ROWS.at_precision("q4_k", "q4_0"),
     LLAMA_WIDE.at_precision("f32", "f32", "f16"),
+    ModelShape("heads-of-100", 1, 400, 4, 4, 100, 256, 100, 4000).at_precision("f16", "f16", "f32"),
 )
 
 
