@@ -22,9 +22,9 @@ from edgeemu_kernels.packed import Matrix, PackedMatrix, Stored, matrix_of, rows
 from edgeemu_kernels.precision import NumberFormat
 from edgeemu_kernels.vector_code import compile_module
 
-GRID_BITS = 20  # a step is 2**-20, 1e-6; the finest format that rounds, f16, has steps of 1e-3 below 2
+GRID_BITS = 19  # a step is 2**-19, 2e-6; the finest format that rounds, f16, has steps of 1e-3 below 2
 STEPS = 2.0**GRID_BITS  # in 1
-MOST_STEPS = 2**30  # of a sum that crosses as a whole number of steps: 1,024; a larger one crosses as float32
+MOST_STEPS = 2**31 - 1  # of a sum that crosses as a whole number of steps: below 4,096; a larger one is float32
 _MIXED_TOGETHER = 8  # queries for which values are added at a time, so that their sums stay in the first cache
 _NUMBERS_TOGETHER = 2**16  # of x that are multiplied at a time, so that they stay in the processor's cache
 

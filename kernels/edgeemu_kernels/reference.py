@@ -16,7 +16,7 @@ It computes in the model's precision, and where that rounds is part of the model
   rows that are standardised already, queries with keys and values. It is not rounded, and crosses as float32. Whoever
   has added all partial sums, and the residual, rounds the sum.
 
-Kernels add float32 numbers in other orders, with other roundings of some 1e-7, or 1e-6 where sums are rounded to a grid
+Kernels add float32 numbers in other orders, with other roundings of some 1e-7, or 2e-6 where sums are rounded to a grid
 (`order_free`); where one of them lies between two numbers of a format, it is rounded to the other one. So logits of a
 placement are as close as a few such steps are.
 """
