@@ -186,14 +186,14 @@ class EmulatedDevice:
     # -- messages of devices --------------------------------------------------------------------------------------
 
     def _take(self, message: Data) -> list[Instruction]:
-        self.states.check_data()
+        if not self.states.takes_data():
+            return []
         if message.kind is not _PROBE:
             if message.epoch < self._dataflow.epoch and self._dataflow.is_given_up(message.epoch):
                 return []
-            runner = self._assigned.runner
-            runner.take(message)
+            self._assigned.runner.take(message)
             if not self.pacer.paced:  # all is due
-                runner.deliver(message)
+                self._assigned.runner.deliver(message)
                 return []
         elif not self.pacer.paced:
             return self._release(message, inf)

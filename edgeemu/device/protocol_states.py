@@ -170,12 +170,17 @@ class ProtocolStates:
         self.migration = MigrationPhase.REFUSED
         self._history.append(f"refused epoch {self.migration_epoch}")
 
-    def check_data(self) -> None:
-        """Raises: ProtocolError, if no messages of steps are legal."""
-        if self.device not in _TAKING_DATA:
-            raise self._illegal(
-                "a message of a step", f"the device is {self.device.value}", _names(DEVICE[self.device])
-            )
+    def takes_data(self) -> bool:
+        """Whether messages of steps are taken; False after the end, when those of steps that were given up may arrive.
+
+        Raises:
+            ProtocolError: there is no timeline that they could be of.
+        """
+        if self.device in _TAKING_DATA:
+            return True
+        if self.device is DevicePhase.STOPPED:
+            return False
+        raise self._illegal("a message of a step", f"the device is {self.device.value}", _names(DEVICE[self.device]))
 
     def takes(self, chunk: ShipmentChunk) -> bool:
         """Whether the chunk's round is under way; False if that was given up, and the chunk is to be dropped.

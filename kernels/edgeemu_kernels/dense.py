@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, COMPILED_LANES
-from edgeemu_kernels.linear import Array, Crossing, Matrix, linear, linear_in_parts, partial_sum, with_residual
+from edgeemu_kernels.linear import Array, Crossing, Matrix, linear, linear_in_parts, partial_sum
 from edgeemu_kernels.norms import Norm
 from edgeemu_kernels.on_demand import compiled_kernels, order_free_sums
 from edgeemu_kernels.packed import PackedMatrix, Stored, columns_of, matrix_of, raw_of
@@ -105,7 +105,7 @@ class Proj:
 
     def forward(self, attn: Array, x: Array) -> Array:
         """Project all groups' outputs in order [t, n_heads*hd] and add the residual x [t, D] -> [t, D]."""
-        return with_residual(attn, self.weight, self.bias, self.part, x)
+        return linear_in_parts(attn, self.weight, self.bias, self.part, x)
 
     def product(self, attn: Array) -> Array:
         """Project outputs of the held groups [t, n*group_dim] -> [t, D], without the residual.
@@ -171,7 +171,7 @@ class Ffn:
 
     def forward(self, x: Array) -> Array:
         """Feed-forward with the residual added: [t, D] -> [t, D]."""
-        return with_residual(self.inner(self.norm.forward(x)), self.down, self.down_bias, self.part, x)
+        return linear_in_parts(self.inner(self.norm.forward(x)), self.down, self.down_bias, self.part, x)
 
     def partial(self, normed: Array) -> Crossing:
         """Feed-forward of normed rows [t, D] -> the held columns' partial sum, as it crosses [t, D]."""

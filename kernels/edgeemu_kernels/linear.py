@@ -10,7 +10,7 @@ from edgeemu_kernels.compiled_sizes import COMPILED_BYTES, FEW_ROWS
 from edgeemu_kernels.on_demand import compiled_kernels, order_free_sums
 from edgeemu_kernels.packed import Matrix, PackedMatrix
 
-__all__ = ["FEW_ROWS", "Array", "Crossing", "Matrix", "linear", "linear_in_parts", "partial_sum", "with_residual"]
+__all__ = ["FEW_ROWS", "Array", "Crossing", "Matrix", "linear", "linear_in_parts", "partial_sum"]
 
 
 def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
@@ -34,24 +34,22 @@ def linear(x: Array, weight: Matrix, bias: Array | None = None) -> Array:
     return y
 
 
-def linear_in_parts(x: Array, weight: Matrix, bias: Array | None, part: int | None) -> Array:
-    """Linear layer, [t, in] -> [t, out]; with sums in parts of so many columns that do not depend on their order."""
-    if part is None:
-        return linear(x, weight, bias)
-    sums = order_free_sums()
-    y: Array = sums.values(sums.totals(x, weight, bias, part))
-    return y
+def linear_in_parts(
+    x: Array, weight: Matrix, bias: Array | None, part: int | None, residual: Array | None = None
+) -> Array:
+    """Linear layer, [t, in] -> [t, out], with rows [t, out] added, if there are any.
 
-
-def with_residual(x: Array, weight: Matrix, bias: Array | None, part: int | None, residual: Array) -> Array:
-    """Linear layer, [t, in] -> [t, out], with rows [t, out] added; `part` as in `linear_in_parts`."""
+    `part`: so many columns have a sum of their own, and that of all does not depend on their order (`order_free`).
+    """
     if part is None:
-        plain = linear(x, weight, bias)
-        plain += residual
-        return plain
+        y = linear(x, weight, bias)
+        if residual is not None:
+            y += residual
+        return y
     sums = order_free_sums()
-    y: Array = sums.with_residual(sums.totals(x, weight, bias, part), residual)
-    return y
+    whole = sums.totals(x, weight, bias, part)
+    summed: Array = sums.values(whole) if residual is None else sums.with_residual(whole, residual)
+    return summed
 
 
 def partial_sum(x: Array, weight: Matrix, bias: Array | None, part: int | None) -> Crossing:

@@ -28,7 +28,7 @@ from edgeemu.device.protocol_in import (
     Stop,
     ToDevice,
 )
-from edgeemu.device.protocol_states import DEVICE, HISTORY, MIGRATION, SEQUENCE, ProtocolError
+from edgeemu.device.protocol_states import DEVICE, HISTORY, MIGRATION, SEQUENCE, ProtocolError, ProtocolStates
 from edgeemu.links.interface import Peer
 from edgeemu.links.messages import ChunkHeader, ShipmentChunk
 from edgeemu.placement.blocks import all_blocks, head
@@ -192,6 +192,15 @@ def test_a_commit_while_a_step_is_under_way_is_refused() -> None:
     made.pair.step()
     with pytest.raises(DataflowError, match="epoch 2 cannot follow epoch 1 with 1 steps under way"):
         made.pair.tell(0, commit(2))
+
+
+def test_a_message_of_a_step_that_arrives_after_the_end_is_dropped() -> None:
+    """It is of a step that was given up: links of the kernel may bring it late."""
+    states = ProtocolStates("pi")
+    with pytest.raises(ProtocolError, match="a message of a step, but the device is started and has no blocks"):
+        states.takes_data()
+    states.receive(Stop())
+    assert not states.takes_data()
 
 
 def test_the_history_is_bounded() -> None:

@@ -24,7 +24,8 @@ from edgeemu.run.ask_policy import first_decision, next_decision
 def test_a_policy_may_count_with_numpy() -> None:
     def rotate(view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
-        return Placement({**current.owner, EMBED: np.int64((current.owner[EMBED] + 1) % len(view.devices))})  # type: ignore[dict-item]  # as a user's may
+        owner: dict[Any, Any] = {**current.owner, EMBED: np.int64((current.owner[EMBED] + 1) % len(view.devices))}
+        return Placement(owner)
 
     plan = make(decide=rotate)
     before = dict(plan.placement.owner)

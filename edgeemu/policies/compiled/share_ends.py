@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, best_change, best_near
 from edgeemu.policies.compiled.share_needs import missing_bytes
-from edgeemu.policies.compiled.share_neighbours import Base
-from edgeemu.policies.compiled.share_seeds import begin_search, write_base
+from edgeemu.policies.compiled.share_neighbours import Base, write_base
+from edgeemu.policies.compiled.share_seeds import begin_search
 from edgeemu.policies.compiled.share_step import fill_runs, step_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints

@@ -29,7 +29,7 @@ def ends(s: Base, b: Batch, count: int) -> int:
     """Write placements with the embedding, the output matrix, or both on each device; the number of placements."""
     for which in range(3):
         for device in range(s.n):
-            _copy(s, b, count)
+            write_base(s, b, count)
             if which != 1:
                 b.embed[count] = device
             if which != 0:
@@ -45,13 +45,13 @@ def changes(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
         count = _shifts(s, b, count, begin, end, GROUPS)
         count = _shifts(s, b, count, begin, end, BOTH)
     for device in range(s.n + 1):
-        _copy(s, b, count)
+        write_base(s, b, count)
         for run in range(begin, end):
             b.proj[count * s.n_runs + run] = device if device < s.n else WITH_HEADS
         count = _kept(s, b, count)
     for what in range(HEADS_PROJ, FFN + 1):
         for device in range(s.n):
-            _copy(s, b, count)
+            write_base(s, b, count)
             for run in range(begin, end):
                 _gather(s, b, count * s.n_runs + run, what, device)
             count = _kept(s, b, count)
@@ -115,7 +115,7 @@ def _shifts(s: Base, b: Batch, count: int, begin: int, end: int, what: int) -> i
                     if target != source:
                         groups = 0 if what == UNITS else number
                         units = number if what == UNITS else (number * s.each if what == BOTH else 0)
-                        _copy(s, b, count)
+                        write_base(s, b, count)
                         for run in range(begin, end):
                             _shift(b.heads[(count * s.n_runs + run) * s.n :], source, target, groups)
                             _shift(b.units[(count * s.n_runs + run) * s.n :], source, target, units)
@@ -142,7 +142,8 @@ def _shift(counts: Ints, source: int, target: int, number: int) -> None:
     counts[target] += moved
 
 
-def _copy(s: Base, b: Batch, count: int) -> None:
+def write_base(s: Base, b: Batch, count: int) -> None:
+    """Write the placement of which changes are made into a batch."""
     b.embed[count] = s.ends[0]
     b.lm_head[count] = s.ends[1]
     for run in range(s.n_runs):

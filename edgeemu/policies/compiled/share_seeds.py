@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.policies.compiled.share_needs import missing_bytes
-from edgeemu.policies.compiled.share_neighbours import WITH_HEADS, Base, changes, elsewhere, ends, write_normally
+from edgeemu.policies.compiled.share_neighbours import (
+    WITH_HEADS,
+    Base,
+    changes,
+    elsewhere,
+    ends,
+    write_base,
+    write_normally,
+)
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -112,17 +120,6 @@ def begin_search(y: WayTables, s: Base, b: Batch) -> None:
     for at in range(s.n_runs * s.n):
         s.heads[at] = y.old_heads[at]
         s.units[at] = y.old_units[at]
-
-
-def write_base(s: Base, b: Batch, which: int) -> None:
-    """Write the placement of which changes are made into a batch."""
-    b.embed[which] = s.ends[0]
-    b.lm_head[which] = s.ends[1]
-    for run in range(s.n_runs):
-        b.proj[which * s.n_runs + run] = s.proj[run]
-    for at in range(s.n_runs * s.n):
-        b.heads[which * s.n_runs * s.n + at] = s.heads[at]
-        b.units[which * s.n_runs * s.n + at] = s.units[at]
 
 
 def _copy_other(s: Base, b: Batch, count: int, o: Batch, which: int) -> None:
