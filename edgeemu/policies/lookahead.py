@@ -75,12 +75,14 @@ PROPOSERS = (
 )
 
 
-def prepare(view: ClusterView) -> None:
-    """Make the machine code for searches over shares, if such a run has any, and all that it writes into."""
-    if 1 < view.n_devices <= SEARCHED // view.costs.shape.n_layers and pays(view):
-        functions()
-        if view.divide and view.sequences == 1 and view.objective != "energy":
-            make_ready(view)
+def prepare(view: ClusterView) -> bool:
+    """Make the machine code for decisions, if such a run has any, and all that it writes into; whether it has."""
+    if not (1 < view.n_devices <= SEARCHED // view.costs.shape.n_layers and pays(view)):
+        return False
+    functions()
+    if view.divide and view.sequences == 1 and view.objective != "energy":
+        make_ready(view)
+    return True
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

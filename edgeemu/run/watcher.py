@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from edgeemu.cluster.links import Change
+from edgeemu.policies.compiled.watch_code import EstimatorCode, HistoryCode
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import TURN, History
-from edgeemu.policies.view.link_factors import Factors, LinkFactors
+from edgeemu.policies.view.link_estimates import MeasuredLinks
+from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import view_at
@@ -27,15 +29,11 @@ class Watcher:
     def __init__(self, plan: Plan, devices: Measurements) -> None:
         self._plan = plan
         self._devices = devices
-        self._estimate = Estimator(
-            plan.cluster,
-            plan.computes,
-            plan.costs,
-            plan.scenario.decisions.smoothing,
-            plan.links,
-            plan.view.observed,
-        )
-        self._history = History()
+        watched = plan.cluster, plan.computes, plan.costs, plan.scenario.decisions.smoothing
+        links = plan.links, plan.view.observed
+        self._estimate = EstimatorCode(*watched, *links) if plan.machine_code else Estimator(*watched, *links)
+        self._history = HistoryCode(len(plan.cluster.devices)) if plan.machine_code else History()
+        self._x_bits = 8.0 * plan.costs.activation_bytes(1)  # of a vector x
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
         self._links_down: list[tuple[Change, float, float]] = []  # links, from one instant to another
         self._tokens = 0  # of each sequence, as decisions count them
@@ -53,7 +51,7 @@ class Watcher:
             self._estimate.observe_transits(self._without_links_down(observed))
         self._estimate.observe_states(*zip(*await self._devices.states(at_s), strict=True))
         known = self._estimate.view(view, workload, costs)
-        return self._with_outlook(known, self._estimate.slowdowns(), self._estimate.newest_links())
+        return self._with_outlook(known, self._estimate.slowdowns(), self._estimate.newest_links(self._x_bits))
 
     def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
         """Note that a device stood still for a while, as it knows when that is over: operations of then say nothing."""
@@ -98,16 +96,10 @@ class Watcher:
             for device, compute, slowdown in zip(cluster.devices, self._plan.computes, slowdowns.tolist(), strict=True)
         )
         known = view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
-        return self._with_outlook(known, slowdowns, link_factors_at(self._plan.links, cluster, at_s))
+        factors = LinkFactors.of(link_factors_at(self._plan.links, cluster, at_s))
+        return self._with_outlook(known, slowdowns, MeasuredLinks.of(self._plan.links, factors, self._x_bits))
 
-    def _with_outlook(self, known: ClusterView, slowdowns: FloatArray, factors: Factors) -> ClusterView:
+    def _with_outlook(self, known: ClusterView, slowdowns: FloatArray, links: MeasuredLinks) -> ClusterView:
         """Return the view with what is expected of devices and links; of links, by the time that a vector x takes."""
-        nominal, bits = self._plan.links, 8.0 * self._plan.costs.activation_bytes(1)
-        known_links = LinkFactors.of(factors)
-        pairs = known_links.sources, known_links.targets  # [n_pairs] each
-        delay_s, bits_s = nominal.delay_s.pairs(*pairs), bits * nominal.s_per_bit.pairs(*pairs)  # [n_pairs]
-        total_s = delay_s + bits_s
-        now_s = known_links.delay * delay_s + known_links.per_bit * bits_s
-        slow = np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0)  # [n_pairs]
-        outlook = self._history.outlook(self._tokens, slowdowns, known_links, slow)
+        outlook = self._history.outlook(self._tokens, slowdowns, *links)
         return known.noted(outlook=outlook) if outlook else known

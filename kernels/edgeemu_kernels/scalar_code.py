@@ -25,7 +25,7 @@ _INT, _FLOAT, _BOOL, _BYTE, _POINTER = ir.IntType(64), ir.DoubleType(), ir.IntTy
 _NUMBERS = {int: _INT, float: _FLOAT, bool: _BOOL, type(None): ir.VoidType()}
 _ELEMENTS = {Ints: _INT, Floats: _FLOAT, Flags: _BYTE}
 _SIGNED = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
-_WHOLE = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
+_WHOLE = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.RShift: "ashr"}
 _REAL = {ast.Add: "fadd", ast.Sub: "fsub", ast.Mult: "fmul", ast.Div: "fdiv"}
 
 
@@ -55,7 +55,7 @@ class ScalarModule:
         if function not in self._made:
             hints, returned = signature(function)
             kind = ir.FunctionType(_NUMBERS[returned], [_NUMBERS.get(hint, _POINTER) for hint in hints.values()])
-            made = self._made[function] = ir.Function(self.module, kind, function.__qualname__)
+            made = self._made[function] = ir.Function(self.module, kind, f"{function.__module__}.{function.__name__}")
             made.linkage = "internal" if inside else ""
             _Translation(self, function, made, hints)
         return self._made[function]

@@ -15,8 +15,7 @@ class MachineCode:
 
     def __init__(self, *functions: Callable[..., object]) -> None:
         module = ScalarModule()
-        for function in functions:
-            module.function(function, inside=False)
+        self._names = {function: module.function(function, inside=False).name for function in functions}
         self._engine = compile_module(module.module, loops=False)  # owns the machine code
         self._types: dict[Any, Any] = {int: ctypes.c_int64, float: ctypes.c_double, type(None): None}
 
@@ -24,5 +23,5 @@ class MachineCode:
         hints, returned = signature(function)
         arguments: list[Any] = [self._types.get(hint, ctypes.c_void_p) for hint in hints.values()]
         kind = ctypes.CFUNCTYPE(self._types[returned], *arguments)
-        called: Callable[..., Any] = kind(self._engine.get_function_address(function.__qualname__))
+        called: Callable[..., Any] = kind(self._engine.get_function_address(self._names[function]))
         return called

@@ -48,7 +48,7 @@ def fold(t: Table, out: Ints, stop: int) -> float:
     out[0] = first
     out[1] = now
     out[2] = turns if t.doubled else -turns
-    out[2] -= t.counts[2] + t.flags[1]
+    out[2] -= (t.counts[2] + t.flags[1]) >> 1
     total += largest(tail, t.n - first) / 3
     return max(total, t.least) * 2 + abs(-1.5) + min(t.counts[0], 2.5)
 

@@ -21,6 +21,9 @@ from edgeemu.policies.compiled import (
     share_neighbours,
     share_seeds,
     share_step,
+    watch_courses,
+    watch_links,
+    watch_operations,
 )
 from edgeemu.policies.compiled.share_fill import Speeds, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
@@ -59,6 +62,11 @@ class _Functions(NamedTuple):
     find_ends: Any
     moving_s: Any
     moving_each_s: Any
+    observe_operations: Any
+    observe_messages: Any
+    fit: Any
+    newest: Any
+    observe_slowdowns: Any
 
 
 @cache
@@ -71,7 +79,8 @@ def functions() -> _Functions:
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
         *(share_seeds.fastest, share_seeds.surround, share_ends.find_ends, share_assigned.moving_s),
-        share_assigned.moving_each_s,
+        *(share_assigned.moving_each_s, watch_operations.observe_operations, watch_links.observe_messages),
+        *(watch_links.fit, watch_links.newest, watch_courses.observe_slowdowns),
     )
     made = MachineCode(*every)
     return _Functions(made, *(made[each] for each in every))

@@ -16,8 +16,8 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
-from edgeemu.policies.view.link_estimates import LinkEstimates
-from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
+from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
+from edgeemu.policies.view.link_factors import Factors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.timeline.network import Transit
@@ -35,10 +35,11 @@ class Estimator:
         smoothing: float,
         sheet: LinkMatrix | None = None,
         at_start: Factors | None = None,
+        links: type[LinkEstimates] = LinkEstimates,
     ) -> None:
         """`nominal`: speeds without load (`oracle.nominal_computes`). `sheet`: nominal links, if made already.
 
-        `at_start`: links that are known to begin otherwise than nominally.
+        `at_start`: links that are known to begin otherwise than nominally. `links`: what estimates them.
         """
         self._cluster = cluster
         each = zip(cluster.devices, nominal, strict=True)
@@ -53,7 +54,7 @@ class Estimator:
         self._worked = np.zeros(n, np.bool_)  # [n] since states were last observed
         self._by_host = np.array([device.compute is None for device in cluster.devices], np.bool_)  # [n]
         self._sheet = sheet or LinkMatrix.of(cluster)
-        self._links = LinkEstimates(self._sheet, smoothing, at_start or {})
+        self._links = links(self._sheet, smoothing, at_start or {})
         self._unloaded: tuple[ClusterView, ClusterView] | None = None  # a view, and the same without load
 
     # -- measurements ------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ class Estimator:
         known = self._worked & self._by_host
         if known.any():
             self._idle = np.where(known, self._slowdown * shares, self._idle)
-        self._slowdown = np.where(rested, self._smoothed(self._slowdown, self._idle / shares), self._slowdown)
+        self._slowdown[:] = np.where(rested, self._smoothed(self._slowdown, self._idle / shares), self._slowdown)
         self._worked[:] = False
 
     def _smoothed(self, before: FloatArray, newest: FloatArray) -> FloatArray:
@@ -96,9 +97,9 @@ class Estimator:
         """Mean time that a ready operation waits for the device."""
         return float(self._queueing_s[device])
 
-    def newest_links(self) -> LinkFactors:
-        """Measured delay, and measured time per bit, of the links that were measured since the decision before."""
-        return self._links.factors(newest=True)
+    def newest_links(self, bits: float) -> MeasuredLinks:
+        """Links that were measured since the decision before, and how slow they are for a message of `bits`."""
+        return self._links.newest(bits)
 
     def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
         """Decisions since a link was measured, of those that were `worse` times as slow as nominal, and of others."""

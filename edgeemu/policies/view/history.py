@@ -144,6 +144,6 @@ class History:
         """
         self._devices.add(token, np.arange(len(slowdowns)), slowdowns, np.empty((0, len(slowdowns))))
         codes = links.sources * MOST_DEVICES + links.targets
-        self._links.add(token, codes, slow, np.stack([links.delay, links.per_bit]))
+        self._links.add(token, codes, slow, np.array((links.delay, links.per_bit)))
         (devices, of_devices), (known, of_links) = self._devices.forecasts(token), self._links.forecasts(token)
         return Outlook(devices, of_devices, *np.divmod(known, MOST_DEVICES), of_links)

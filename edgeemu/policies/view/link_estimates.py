@@ -6,7 +6,7 @@ and the time per bit are longer than nominally: took / nominal = p * (delay's pa
 """
 
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +40,29 @@ class _SentBefore(NamedTuple):
     sheet_s: FloatArray  # [m] nominal time
 
 
+class MeasuredLinks(NamedTuple):
+    """Links that were measured, and how many times as long as nominally a message takes on each."""
+
+    factors: LinkFactors
+    slow: FloatArray  # [n_pairs]
+
+    @classmethod
+    def of(cls, nominal: LinkMatrix, factors: LinkFactors, bits: float) -> Self:
+        """Links with these factors, for a message of `bits`."""
+        pairs = factors.sources, factors.targets  # [n_pairs] each
+        delay_s, bits_s = nominal.delay_s.pairs(*pairs), bits * nominal.s_per_bit.pairs(*pairs)  # [n_pairs] each
+        total_s = delay_s + bits_s
+        now_s = factors.delay * delay_s + factors.per_bit * bits_s
+        return cls(factors, np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0))
+
+
 class LinkEstimates:
     """Estimates of all pairs that were measured so far; `smoothing` is the weight of the newest measurement."""
 
     def __init__(self, nominal: LinkMatrix, smoothing: float, at_start: Factors) -> None:
         """`at_start`: links that are known to begin otherwise than nominally."""
-        self._nominal = nominal
-        self._smoothing = smoothing
+        self.nominal = nominal
+        self.smoothing = smoothing
         self._n_devices = nominal.delay_s.n_devices
         first = LinkFactors.of(at_start)
         codes = first.sources * self._n_devices + first.targets
@@ -75,12 +91,12 @@ class LinkEstimates:
     def _known(self, columns: FloatArray) -> _SentBefore:
         """Find what is known of messages by their ends, sizes and number: [4, n_transits]."""
         ends, size_bytes = columns[:2].astype(np.int64), columns[2]  # [2, n_transits], [n_transits]
-        delay_s = self._nominal.delay_s.pairs(*ends)  # [n_transits]
+        delay_s = self.nominal.delay_s.pairs(*ends)  # [n_transits]
         chosen = np.flatnonzero((size_bytes > 0) | (delay_s > 0))  # one that takes no time has no information
         chosen = chosen[device_order(ends[1, chosen], self._n_devices)]
         chosen = chosen[device_order(ends[0, chosen], self._n_devices)]
         sources, targets = ends[:, chosen]  # [m] each
-        bits_s = 8.0 * size_bytes[chosen] * self._nominal.s_per_bit.pairs(sources, targets)
+        bits_s = 8.0 * size_bytes[chosen] * self.nominal.s_per_bit.pairs(sources, targets)
         sheet_s = bits_s + delay_s[chosen]
         return _SentBefore(columns, chosen, sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, sheet_s)
 
@@ -91,7 +107,7 @@ class LinkEstimates:
         """
         new = None if np.array_equal(codes, self._last.codes) else self._find(codes)  # [n_pairs]
         _, pairs, which, number = self._last
-        kept = (1.0 - self._smoothing) ** np.maximum(1, self._unseen_turns[pairs] + 1)  # long ago: it weighs little
+        kept = (1.0 - self.smoothing) ** np.maximum(1, self._unseen_turns[pairs] + 1)  # long ago: it weighs little
         if new is not None:
             kept[new] = 0.0
         weight = 1.0 - kept  # [n_pairs]
@@ -133,18 +149,17 @@ class LinkEstimates:
         pairs = zip(found.sources[slow].tolist(), found.targets[slow].tolist(), strict=True)
         return dict(zip(pairs, self._unseen_turns[slow].tolist(), strict=True))
 
-    def factors(self, *, newest: bool = False) -> LinkFactors:
-        """Measured delay, and measured time per bit, as multiples of the nominal values.
-
-        `newest`: only of the pairs that were measured since the decision before.
-        """
+    def factors(self) -> LinkFactors:
+        """Measured delay, and measured time per bit, as multiples of the nominal values."""
         if self._factors is None:
             self._factors = self._fitted()
-        found = self._factors
-        if not newest:
-            return found
-        seen = self._unseen_turns == 0  # [n_pairs]
-        return LinkFactors(found.sources[seen], found.targets[seen], found.delay[seen], found.per_bit[seen])
+        return self._factors
+
+    def newest(self, bits: float) -> "MeasuredLinks":
+        """Links that were measured since the decision before, and how slow they are for a message of `bits`."""
+        found, seen = self.factors(), self._unseen_turns == 0  # [n_pairs]
+        factors = LinkFactors(found.sources[seen], found.targets[seen], found.delay[seen], found.per_bit[seen])
+        return MeasuredLinks.of(self.nominal, factors, bits)
 
     def _fitted(self) -> LinkFactors:
         delay_delay, delay_bits, bits_bits, delay_took, bits_took = self._sums

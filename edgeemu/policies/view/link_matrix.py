@@ -95,29 +95,29 @@ class DenseMatrix(PairMatrix):
     def __init__(self, values: FloatArray) -> None:
         """`values`: [n_devices, n_devices], 0 on the diagonal."""
         super().__init__(len(values))
-        self._values = values
-        self._values.setflags(write=False)
+        self.values = values
+        self.values.setflags(write=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._values.setflags(write=False)  # which NumPy does not pickle
+        self.values.setflags(write=False)  # which NumPy does not pickle
 
     def _make_row(self, source: int) -> FloatArray:
-        row: FloatArray = self._values[source]
+        row: FloatArray = self.values[source]
         return row
 
     def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
-        block: FloatArray = self._values[sources[:, None], targets]
+        block: FloatArray = self.values[sources[:, None], targets]
         return block
 
     def _make_column(self, target: int) -> FloatArray:
-        return self._values[:, target].copy()  # contiguous, which is quicker to read again and again
+        return self.values[:, target].copy()  # contiguous, which is quicker to read again and again
 
     def _make_pair(self, source: int, target: int) -> float:
-        return float(self._values[source, target])
+        return float(self.values[source, target])
 
     def pairs(self, sources: IntArray, targets: IntArray) -> FloatArray:
-        found: FloatArray = self._values[sources, targets]
+        found: FloatArray = self.values[sources, targets]
         return found
 
     def scaled(self, scaling: "Scaling", factors: FloatArray) -> "PairMatrix":
@@ -130,7 +130,7 @@ class _ScaledMatrix(DenseMatrix):
     """A dense matrix with the durations of some pairs multiplied. A pickle has the original and the factors."""
 
     def __init__(self, base: DenseMatrix, sources: IntArray, targets: IntArray, factors: FloatArray) -> None:
-        values = base._values.copy()
+        values = base.values.copy()
         values[sources, targets] *= factors
         super().__init__(values)
         self._made_of = base, sources, targets, factors

@@ -26,7 +26,7 @@ class DeviceTotals(NamedTuple):
     waited_s: FloatArray  # from ready to start
 
 
-class _Found(NamedTuple):
+class FoundOperations(NamedTuple):
     """Executed operations: their places among the known ones, their steps, and their instants."""
 
     at: IntArray  # [m] of the known operations
@@ -37,7 +37,7 @@ class _Found(NamedTuple):
     end_s: FloatArray  # [m]
 
 
-class _KnownOperations:
+class KnownOperations:
     """Operations of the last steps, by identity: the simulator has the same objects in every step of a program."""
 
     def __init__(self, about: OpColumns, costs: Costs) -> None:
@@ -63,47 +63,47 @@ class OperationTimes:
     def __init__(self, nominal: Sequence[Compute], costs: Costs) -> None:
         """`nominal`: speeds without load."""
         self._costs = costs
-        self._flops_per_s = np.array([each.flops_per_s for each in nominal])  # [n_devices]
-        self._mem_bytes_per_s = np.array([each.mem_bytes_per_s for each in nominal])  # [n_devices]
-        self._overhead_s = np.array([each.overhead_s for each in nominal])  # [n_devices]
-        self._known = _KnownOperations(OpColumns([]), costs)
+        self.flops_per_s = np.array([each.flops_per_s for each in nominal])  # [n_devices]
+        self.mem_bytes_per_s = np.array([each.mem_bytes_per_s for each in nominal])  # [n_devices]
+        self.overhead_s = np.array([each.overhead_s for each in nominal])  # [n_devices]
+        self.known = KnownOperations(OpColumns([]), costs)
 
     def totals(self, executions: Sequence[OperationRecord]) -> DeviceTotals:
         """Sum up operations of one step or of several."""
-        at, steps, which_step, ready_s, start_s, end_s = self._found(executions)
-        devices, which = self._known.devices[at], self._known.kinds.which(at)  # [m] each
+        at, steps, which_step, ready_s, start_s, end_s = self.found(executions)
+        devices, which = self.known.devices[at], self.known.kinds.which(at)  # [m] each
         nominal_s = self._nominal_s(devices, which, steps, which_step)  # [m]
         busy_s, waited_s = end_s - start_s, start_s - ready_s  # [m] each
         tells = nominal_s != 0  # an operation that takes no time has no information
         if not tells.all():
             devices, nominal_s, busy_s, waited_s = (x[tells] for x in (devices, nominal_s, busy_s, waited_s))
-        n = len(self._flops_per_s)
+        n = len(self.flops_per_s)
 
         def sums(times_s: FloatArray) -> FloatArray:
             return np.bincount(devices, times_s, minlength=n).astype(np.float64)
 
         return DeviceTotals(np.bincount(devices, minlength=n), sums(nominal_s), sums(busy_s), sums(waited_s))
 
-    def _found(self, executions: Sequence[OperationRecord]) -> _Found:
+    def found(self, executions: Sequence[OperationRecord]) -> FoundOperations:
         """Find the operations of records, and their instants."""
         if isinstance(executions, ExecutedOps):
-            if executions.about.ops is not self._known.ops:
-                self._known = _KnownOperations(executions.about, self._costs)
+            if executions.about.ops is not self.known.ops:
+                self.known = KnownOperations(executions.about, self._costs)
             times = executions.ready_s, executions.start_s, executions.end_s
-            return _Found(executions.place, executions.steps, executions.which_step, *times)
+            return FoundOperations(executions.place, executions.steps, executions.which_step, *times)
         ops = [record[0] for record in executions]
-        at = self._known.find(ops)  # [m]
+        at = self.known.find(ops)  # [m]
         if at is None:
-            self._known = _KnownOperations(OpColumns(ops), self._costs)
+            self.known = KnownOperations(OpColumns(ops), self._costs)
             at = np.arange(len(ops))
         steps = [record[1] for record in executions]
         places = {step: place for place, step in enumerate(dict.fromkeys(steps))}
         which_step = np.array([places[step] for step in steps], np.int64)
-        return _Found(at, list(places), which_step, *table([record[2] for record in executions], 3))
+        return FoundOperations(at, list(places), which_step, *table([record[2] for record in executions], 3))
 
     def _nominal_s(self, devices: IntArray, which: IntArray, steps: Sequence[Step], which_step: IntArray) -> FloatArray:
         """Duration of each operation on its device, by the roofline: [m]."""
-        kinds = self._known.kinds.known
+        kinds = self.known.kinds.known
         if len(steps) == 1:
             flops, bytes_read = kinds.works(which, steps[0].rows, steps[0].past).T  # [m] each
         else:
@@ -111,10 +111,8 @@ class OperationTimes:
             for at, step in enumerate(steps):
                 mine = which_step == at
                 flops[mine], bytes_read[mine] = kinds.works(which[mine], step.rows, step.past).T
-        overhead_s = self._overhead_s[devices]
-        taken_s: FloatArray = np.maximum(
-            flops / self._flops_per_s[devices], bytes_read / self._mem_bytes_per_s[devices]
-        )
+        overhead_s = self.overhead_s[devices]
+        taken_s: FloatArray = np.maximum(flops / self.flops_per_s[devices], bytes_read / self.mem_bytes_per_s[devices])
         taken_s += overhead_s
         if kinds.starts_kernel[which].all():
             return taken_s

@@ -51,13 +51,13 @@ def base_view() -> ClusterView:
 def test_links_to_ask_for_are_those_that_were_slow_and_those_that_are_named() -> None:
     known = estimate(1.0)
     known.observe_transits([transit(9_000, 10e6, 0.005), Transit(1, 0, 9_000, 1, 1.0)])
-    assert known.newest_links().keys() == set(), "not before a decision"
+    assert known.newest_links(8.0).factors.keys() == set(), "not before a decision"
     known.view(base_view())
-    assert known.newest_links().keys() == {(0, 1), (1, 0)}
+    assert known.newest_links(8.0).factors.keys() == {(0, 1), (1, 0)}
     assert known.doubtful(1.25) == {(1, 0): 0}
     known.observe_transits([transit(9_000, 10e6, 0.005)])
     known.view(base_view())
-    assert known.newest_links().keys() == {(0, 1)}
+    assert known.newest_links(8.0).factors.keys() == {(0, 1)}
     assert known.doubtful(1.25, [(0, 1), (1, 2)]) == {(0, 1): 0, (1, 0): 1}, "of those that were ever measured"
 
 

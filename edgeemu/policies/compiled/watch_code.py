@@ -1,0 +1,187 @@
+"""Learning from measurements by machine code: what `view.estimator` and `view.history` compute, in one call each."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from edgeemu.cluster.cluster import Cluster
+from edgeemu.cluster.devices import Compute
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.costs import Costs
+from edgeemu.policies.compiled.share_code import functions
+from edgeemu.policies.compiled.watch_courses import (
+    KEPT,
+    MOST_DEVICES,
+    CourseForecasts,
+    CourseTables,
+    DeviceSlowdowns,
+    MeasuredPairs,
+)
+from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NewestLinks, NominalLinks
+from edgeemu.policies.compiled.watch_operations import DeviceTimes, StepOperations
+from edgeemu.policies.view.estimator import Estimator
+from edgeemu.policies.view.history import History
+from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
+from edgeemu.policies.view.link_factors import Factors, LinkFactors
+from edgeemu.policies.view.link_matrix import DenseMatrix, FloatArray, LinkMatrix
+from edgeemu.policies.view.outlook import Forecasts, Outlook
+from edgeemu.timeline.columns import Columns, table
+from edgeemu.timeline.network import Transit
+from edgeemu.timeline.steps import OperationRecord
+from edgeemu_kernels.arrays import address_of
+from edgeemu_kernels.packed_tuples import packed
+
+_ROOM = 64  # links, or courses, for which there is room at first
+_SUMS = 5  # of a link
+_LASTED = 7  # rows of a course before those of how long it lasted
+_COURSE_ROWS = _LASTED + KEPT
+
+
+class EstimatorCode(Estimator):
+    """Estimates from all measurements of a cluster so far."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        nominal: Sequence[Compute],
+        costs: Costs,
+        smoothing: float,
+        sheet: LinkMatrix,
+        at_start: Factors,
+    ) -> None:
+        """`sheet`: nominal links, dense. `at_start`: links that are known to begin otherwise than nominally."""
+        super().__init__(cluster, nominal, costs, smoothing, sheet, at_start, LinksCode)
+        n, times = len(cluster.devices), self._times
+        speeds = times.flops_per_s, times.mem_bytes_per_s, times.overhead_s
+        known = self._slowdown, self._queueing_s, self._worked
+        self._functions, room = functions(), (np.empty(n, np.int64), *np.empty((3, n)))
+        self._devices = packed(DeviceTimes, n, smoothing, *speeds, *known, *room)
+
+    def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
+        at, steps, _, *times = self._times.found(executions)
+        if len(steps) != 1:
+            super().observe_executions(executions)
+            return
+        known = self._times.known
+        which, kinds = known.kinds.which(at), known.kinds.known
+        works = kinds.works(which, steps[0].rows, steps[0].past)  # [m, 2]
+        parts = at, known.devices, which, works, kinds.computes, kinds.starts_kernel, *times
+        operations = packed(StepOperations, len(at), *map(np.ascontiguousarray, parts))
+        self._functions.observe_operations(self._devices.at, operations.at)
+
+
+class LinksCode(LinkEstimates):
+    """Estimates of all pairs of devices that were measured so far."""
+
+    def __init__(self, nominal: LinkMatrix, smoothing: float, at_start: Factors) -> None:
+        super().__init__(nominal, smoothing, at_start)
+        s_per_bit, delay_s = nominal.s_per_bit, nominal.delay_s
+        assert isinstance(s_per_bit, DenseMatrix)
+        assert isinstance(delay_s, DenseMatrix)
+        self._functions, self._decisions, count = functions(), 0, len(self._codes)
+        self._links = packed(NominalLinks, delay_s.n_devices, s_per_bit.values, delay_s.values)
+        self._pairs: IntArray = np.array([self._codes, *np.divmod(self._codes, delay_s.n_devices), self._unseen_turns])
+        self._counts = np.array([count])
+        self._make_room(_ROOM)
+
+    def _make_room(self, more: int) -> None:
+        """Make room for so many pairs more at least, and for as many decisions again."""
+        count, room = int(self._counts[0]), 2 * len(self._codes) + more
+        pairs, sums = np.zeros((4, room), np.int64), np.zeros((_SUMS, room))
+        pairs[:, :count], sums[:, :count] = self._pairs[:, :count], self._sums[:, :count]
+        self._pairs, self._sums, self._room, self._known_until = pairs, sums, room, 2 * self._decisions + _ROOM
+        powers = (1.0 - self.smoothing) ** np.arange(self._known_until + 2)
+        places = np.empty(room, np.int64), np.empty(room)
+        self._packed = packed(LinkSums, room, self._counts, *pairs, sums, powers, *places)
+        self._newest = (*np.empty((2, room), np.int64), *np.empty((3, room)))
+        self._packed_newest = packed(NewestLinks, *self._newest)
+        self._show()
+
+    def _show(self) -> None:
+        """Have the pairs where others look for them."""
+        count = int(self._counts[0])
+        self._codes, self._unseen_turns = self._pairs[0, :count], self._pairs[3, :count]
+
+    def observe(self, transits: Iterable[Transit]) -> None:
+        columns = transits.columns if isinstance(transits, Columns) else table(transits, len(Transit._fields))
+        sources, targets = (np.ascontiguousarray(each, np.int64) for each in columns[:2])
+        numbers = (np.ascontiguousarray(each, np.float64) for each in columns[2:])
+        if self._decisions > self._known_until or len(self._codes) + len(sources) > self._room:
+            self._make_room(len(sources))
+        messages = packed(Messages, len(sources), sources, targets, *numbers)
+        self._functions.observe_messages(self._links.at, self._packed.at, messages.at)
+        self._factors = None
+        self._show()
+
+    def next_turn(self) -> None:
+        self._decisions += 1
+        super().next_turn()
+
+    def newest(self, bits: float) -> MeasuredLinks:
+        known = self.factors()
+        factors = address_of(known.delay), address_of(known.per_bit)
+        tables = self._links.at, self._packed.at
+        count = self._functions.newest(*tables, *factors, bits, self._packed_newest.at)
+        sources, targets, delay, per_bit, slow = (each[:count].copy() for each in self._newest)
+        return MeasuredLinks(LinkFactors(sources, targets, delay, per_bit), slow)
+
+    def _fitted(self) -> LinkFactors:
+        _, sources, targets, _ = self._pairs[:, : self._counts[0]].copy()
+        delay, per_bit = np.empty((2, len(sources)))
+        self._functions.fit(self._packed.at, address_of(delay), address_of(per_bit))
+        return LinkFactors(sources, targets, delay, per_bit)
+
+
+class HistoryCode(History):
+    """Record of how slow decisions have seen each device, and links for a vector x."""
+
+    def __init__(self, n_devices: int) -> None:
+        super().__init__()
+        self._functions, self._slowdowns, self._found = functions(), np.empty((2, n_devices)), np.zeros(2, np.int64)
+        self._packed_slowdowns = packed(DeviceSlowdowns, n_devices, *self._slowdowns)
+        self._of_devices, self._of_links = _CourseRoom(n_devices, 0), _CourseRoom(_ROOM, 2)
+        self._begun = False
+
+    def outlook(self, token: int, slowdowns: FloatArray, links: LinkFactors, slow: FloatArray) -> Outlook:
+        self._slowdowns[int(self._begun) :] = slowdowns
+        self._begun = True
+        self._of_links.make_room(len(slow))
+        pairs = links.sources, links.targets, links.delay, links.per_bit, slow
+        measured = packed(MeasuredPairs, len(slow), *map(np.ascontiguousarray, pairs))
+        courses = self._of_devices.courses.at, self._of_links.courses.at, self._packed_slowdowns.at, measured.at
+        forecasts = self._of_devices.forecasts.at, self._of_links.forecasts.at
+        self._functions.observe_slowdowns(*courses, float(token), *forecasts, address_of(self._found))
+        found, of_links = self._found.tolist()
+        devices, of_devices = self._of_devices.first(found)
+        if not of_links:
+            return Outlook(devices, of_devices)
+        known, forecasts_of_links = self._of_links.first(of_links)
+        return Outlook(devices, of_devices, *np.divmod(known, MOST_DEVICES), forecasts_of_links)
+
+
+class _CourseRoom:
+    """Courses of many times, and places to write forecasts in, with room for more."""
+
+    def __init__(self, room: int, n_parts: int) -> None:
+        self._n_parts, self._counts, self._keys = n_parts, np.zeros(1, np.int64), np.empty(0, np.int64)
+        self._table = np.empty((_COURSE_ROWS + 2 * n_parts, 0))
+        self.make_room(room)
+
+    def make_room(self, more: int) -> None:
+        """Make room for so many courses more."""
+        count, room = int(self._counts[0]), len(self._keys)
+        if count + more <= room:
+            return
+        room, parts = 2 * count + more, _COURSE_ROWS + self._n_parts
+        keys, table = np.zeros(room, np.int64), np.zeros((len(self._table), room))
+        keys[:count], table[:, :count] = self._keys[:count], self._table[:, :count]
+        rows = *table[:_LASTED], table[_LASTED:_COURSE_ROWS], table[_COURSE_ROWS:parts], table[parts:]
+        self._keys, self._table = keys, table
+        self.courses = packed(CourseTables, room, len(table), self._n_parts, self._counts, keys, table, *rows)
+        self._written = np.empty(room, np.int64), *np.empty((3, room)), np.empty((self._n_parts, room))
+        self.forecasts = packed(CourseForecasts, *self._written)
+
+    def first(self, count: int) -> tuple[IntArray, Forecasts]:
+        """Keys and forecasts of so many that were written."""
+        keys, lasts, mean, whole, parts = (each[..., :count].copy() for each in self._written)
+        return keys, Forecasts(lasts, mean, whole, parts)

@@ -1,0 +1,157 @@
+"""Estimates of links from the messages that they carried: `view.link_estimates`, in the same order."""
+
+from typing import NamedTuple
+
+from edgeemu_kernels.arrays import Floats, Ints
+
+_NEW = -2  # in place of decisions since the last measurement: a pair has had none
+_RIDGE = 1e-3  # as `view.link_estimates` has it
+_LEAST = 0.01
+
+
+class NominalLinks(NamedTuple):
+    """Links between all devices as the scenario has them."""
+
+    n: int
+    s_per_bit: Floats  # [n, n]
+    delay_s: Floats  # [n, n]
+
+
+class LinkSums(NamedTuple):
+    """Pairs of devices that were measured, ascending, with room for more, and places to write in for a step."""
+
+    room: int  # pairs
+    counts: Ints  # [1] pairs that were measured
+    codes: Ints  # [room] source * n + target
+    sources: Ints  # [room]
+    targets: Ints  # [room]
+    unseen: Ints  # [room] decisions since the last measurement
+    sums: Floats  # [5, room] of: delay's part squared, of both parts' product, bits' part squared, of each and took
+    powers: Floats  # [n_decisions] weight of what was known before, by decisions since
+    number: Ints  # [room] messages of the step
+    weight: Floats  # [room] of the step
+
+
+class Messages(NamedTuple):
+    """Messages of a step: of one size from one device to another, with their sums of times."""
+
+    n_messages: int
+    sources: Ints  # [n_messages]
+    targets: Ints  # [n_messages]
+    size_bytes: Floats  # [n_messages]
+    number: Floats  # [n_messages]
+    sum_s: Floats  # [n_messages]
+
+
+def observe_messages(v: NominalLinks, e: LinkSums, m: Messages) -> None:
+    """Add the times of a step's messages."""
+    for message in range(m.n_messages):
+        if _tells(v, m, message):
+            code = m.sources[message] * v.n + m.targets[message]
+            at = place_of(e.codes, e.counts[0], code)
+            if at == e.counts[0] or e.codes[at] != code:
+                _insert(e, at, code, m.sources[message], m.targets[message])
+    for at in range(e.counts[0]):
+        e.number[at] = 0
+    for message in range(m.n_messages):
+        if _tells(v, m, message):
+            e.number[place_of(e.codes, e.counts[0], m.sources[message] * v.n + m.targets[message])] += 1
+    for at in range(e.counts[0]):
+        if e.number[at] > 0:
+            kept = 0.0 if e.unseen[at] == _NEW else e.powers[max(1, e.unseen[at] + 1)]
+            e.weight[at] = (1.0 - kept) / e.number[at]
+            e.unseen[at] = -1  # until the next decision
+            for row in range(5):
+                e.sums[row * e.room + at] *= kept
+    for message in range(m.n_messages):
+        if _tells(v, m, message):
+            _add(v, e, m, message, place_of(e.codes, e.counts[0], m.sources[message] * v.n + m.targets[message]))
+
+
+def _tells(v: NominalLinks, m: Messages, message: int) -> bool:
+    """Whether messages take time: else they have no information."""
+    return m.size_bytes[message] > 0 or v.delay_s[m.sources[message] * v.n + m.targets[message]] > 0
+
+
+def _add(v: NominalLinks, e: LinkSums, m: Messages, message: int, at: int) -> None:
+    """Add messages to the sums of their pair."""
+    way = m.sources[message] * v.n + m.targets[message]
+    bits_s = 8.0 * m.size_bytes[message] * v.s_per_bit[way]
+    sheet_s = bits_s + v.delay_s[way]
+    took, delay_part = m.sum_s[message] / m.number[message] / sheet_s, 1.0 - bits_s / sheet_s
+    bits_part = 1.0 - delay_part
+    by_delay, by_bits = e.weight[at] * delay_part, e.weight[at] * bits_part
+    e.sums[at] += by_delay * delay_part
+    e.sums[e.room + at] += by_delay * bits_part
+    e.sums[2 * e.room + at] += by_bits * bits_part
+    e.sums[3 * e.room + at] += by_delay * took
+    e.sums[4 * e.room + at] += by_bits * took
+
+
+def _insert(e: LinkSums, place: int, code: int, source: int, target: int) -> None:
+    """Add a pair that was not measured before."""
+    at = e.counts[0]
+    while at > place:
+        e.codes[at] = e.codes[at - 1]
+        e.sources[at] = e.sources[at - 1]
+        e.targets[at] = e.targets[at - 1]
+        e.unseen[at] = e.unseen[at - 1]
+        for row in range(5):
+            e.sums[row * e.room + at] = e.sums[row * e.room + at - 1]
+        at -= 1
+    e.codes[place] = code
+    e.sources[place] = source
+    e.targets[place] = target
+    e.unseen[place] = _NEW
+    for row in range(5):
+        e.sums[row * e.room + place] = 0.0
+    e.counts[0] += 1
+
+
+class NewestLinks(NamedTuple):
+    """Places to write in: the pairs that were measured since the decision before."""
+
+    sources: Ints  # [room]
+    targets: Ints  # [room]
+    delay: Floats  # [room] multiples of the nominal ones
+    per_bit: Floats  # [room]
+    slow: Floats  # [room] the same of a message
+
+
+def fit(e: LinkSums, delay: Floats, per_bit: Floats) -> None:
+    """Compute the delay, and the time per bit, of all pairs, as multiples of the nominal ones: [n_pairs] each."""
+    for at in range(e.counts[0]):
+        a, c, both = e.sums[at] + _RIDGE, e.sums[2 * e.room + at] + _RIDGE, e.sums[e.room + at]
+        x, y = e.sums[3 * e.room + at] + _RIDGE, e.sums[4 * e.room + at] + _RIDGE
+        det = a * c - both * both
+        delay[at] = max(_LEAST, (c * x - both * y) / det)
+        per_bit[at] = max(_LEAST, (a * y - both * x) / det)
+
+
+def newest(v: NominalLinks, e: LinkSums, delay: Floats, per_bit: Floats, bits: float, o: NewestLinks) -> int:
+    """Write the pairs that were measured since the decision before; how many they are. `bits`: of a message."""
+    count = 0
+    for at in range(e.counts[0]):
+        if e.unseen[at] == 0:
+            way = e.sources[at] * v.n + e.targets[at]
+            delay_s, bits_s = v.delay_s[way], bits * v.s_per_bit[way]
+            total_s, now_s = delay_s + bits_s, delay[at] * delay_s + per_bit[at] * bits_s
+            o.sources[count] = e.sources[at]
+            o.targets[count] = e.targets[at]
+            o.delay[count] = delay[at]
+            o.per_bit[count] = per_bit[at]
+            o.slow[count] = now_s / total_s if total_s > 0.0 else 1.0
+            count += 1
+    return count
+
+
+def place_of(codes: Ints, count: int, code: int) -> int:
+    """Where a code is among those that ascend, or would be."""
+    begin, end = 0, count
+    while begin < end:
+        middle = (begin + end) >> 1
+        if codes[middle] < code:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin

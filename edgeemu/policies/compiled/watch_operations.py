@@ -1,0 +1,75 @@
+"""Times of executed operations by device, and what is learned from them: `view.estimator`, in the same order."""
+
+from typing import NamedTuple
+
+from edgeemu_kernels.arrays import Flags, Floats, Ints
+
+
+class DeviceTimes(NamedTuple):
+    """Devices without load, what was measured of them, and places to write in for a step."""
+
+    n: int
+    smoothing: float  # weight of the newest measurement
+    flops_per_s: Floats  # [n]
+    mem_bytes_per_s: Floats  # [n]
+    overhead_s: Floats  # [n]
+    slowdown: Floats  # [n] of operations; NaN: not measured yet
+    queueing_s: Floats  # [n] from ready to start, mean of an operation
+    worked: Flags  # [n] since states were last observed
+    number: Ints  # [n] operations of the step
+    nominal_s: Floats  # [n]
+    busy_s: Floats  # [n]
+    waited_s: Floats  # [n]
+
+
+class StepOperations(NamedTuple):
+    """StepOperations of one step that were executed."""
+
+    n_operations: int
+    places: Ints  # [n_operations] of the program's operations
+    devices: Ints  # [n_ops] of these
+    kinds: Ints  # [n_operations]
+    works: Floats  # [n_operations, 2] operations and bytes
+    computes: Flags  # [n_kinds]
+    starts_kernel: Flags  # [n_kinds]
+    ready_s: Floats  # [n_operations]
+    start_s: Floats  # [n_operations]
+    end_s: Floats  # [n_operations]
+
+
+def observe_operations(d: DeviceTimes, o: StepOperations) -> None:
+    """Add the operations of a step."""
+    for device in range(d.n):
+        d.number[device] = 0
+        d.nominal_s[device] = 0.0
+        d.busy_s[device] = 0.0
+        d.waited_s[device] = 0.0
+    for which in range(o.n_operations):
+        device = o.devices[o.places[which]]
+        nominal_s = _nominal_s(d, o, which, device)
+        if nominal_s != 0.0:  # an operation that takes no time has no information
+            d.number[device] += 1
+            d.nominal_s[device] += nominal_s
+            d.busy_s[device] += o.end_s[which] - o.start_s[which]
+            d.waited_s[device] += o.start_s[which] - o.ready_s[which]
+    for device in range(d.n):
+        if d.number[device] > 0:
+            first = d.slowdown[device] != d.slowdown[device]
+            queueing_s, slowdown = d.waited_s[device] / d.number[device], d.busy_s[device] / d.nominal_s[device]
+            d.queueing_s[device] = queueing_s if first else _smoothed(d, d.queueing_s[device], queueing_s)
+            d.slowdown[device] = slowdown if first else _smoothed(d, d.slowdown[device], slowdown)
+            d.worked[device] = True
+
+
+def _nominal_s(d: DeviceTimes, o: StepOperations, which: int, device: int) -> float:
+    """Duration of an operation without load, by the roofline."""
+    kind = o.kinds[which]
+    if not o.computes[kind]:
+        return 0.0
+    computed_s, read_s = o.works[2 * which] / d.flops_per_s[device], o.works[2 * which + 1] / d.mem_bytes_per_s[device]
+    taken_s = max(computed_s, read_s) + d.overhead_s[device]
+    return taken_s if o.starts_kernel[kind] else taken_s - d.overhead_s[device]
+
+
+def _smoothed(d: DeviceTimes, before: float, newest: float) -> float:
+    return before + d.smoothing * (newest - before)
