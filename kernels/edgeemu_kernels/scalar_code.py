@@ -14,26 +14,26 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 from llvmlite import ir
 
-from edgeemu_kernels.arrays import Flags, Floats, Ints
+from edgeemu_kernels.scalar_values import (
+    BOOL,
+    BYTE,
+    ELEMENTS,
+    FLOAT,
+    INT,
+    NUMBERS,
+    POINTER,
+    ArrayValue,
+    Fields,
+    Value,
+)
 
-_Value = Any  # of LLVM; llvmlite has no types
-_INT, _FLOAT, _BOOL, _BYTE, _POINTER = ir.IntType(64), ir.DoubleType(), ir.IntType(1), ir.IntType(8), ir.PointerType()
-_NUMBERS = {int: _INT, float: _FLOAT, bool: _BOOL, type(None): ir.VoidType()}
-_ELEMENTS = {Ints: _INT, Floats: _FLOAT, Flags: _BYTE}
 _SIGNED = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 _WHOLE = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.RShift: "ashr"}
 _REAL = {ast.Add: "fadd", ast.Sub: "fsub", ast.Mult: "fmul", ast.Div: "fdiv"}
-
-
-class _Array(NamedTuple):
-    """An array: where it begins, and the kind of its elements."""
-
-    pointer: _Value
-    element: Any
 
 
 def signature(function: Callable[..., object]) -> tuple[dict[str, Any], Any]:
@@ -54,7 +54,7 @@ class ScalarModule:
         """The translation of a function, and of all that it calls. `inside`: nobody else calls it."""
         if function not in self._made:
             hints, returned = signature(function)
-            kind = ir.FunctionType(_NUMBERS[returned], [_NUMBERS.get(hint, _POINTER) for hint in hints.values()])
+            kind = ir.FunctionType(NUMBERS[returned], [NUMBERS.get(hint, POINTER) for hint in hints.values()])
             made = self._made[function] = ir.Function(self.module, kind, f"{function.__module__}.{function.__name__}")
             made.linkage = "internal" if inside else ""
             _Translation(self, function, made, hints)
@@ -80,22 +80,14 @@ class _Translation:
             self._builder.ret_void() if made.ftype.return_type == ir.VoidType() else self._builder.unreachable()
         self._entry.branch(body)
 
-    def _argument(self, value: _Value, hint: Any) -> Any:
-        if hint in _ELEMENTS:
-            return _Array(value, _ELEMENTS[hint])
-        if hint in _NUMBERS:
+    def _argument(self, value: Value, hint: Any) -> Any:
+        if hint in ELEMENTS:
+            return ArrayValue(value, ELEMENTS[hint])
+        if hint in NUMBERS:
             return self._new(value)
-        fields = {}
-        for place, (name, of) in enumerate(get_type_hints(hint).items()):
-            slot = self._entry.gep(value, [_INT(place)], source_etype=_INT)
-            if of in _ELEMENTS:
-                fields[name] = _Array(self._entry.load(slot, typ=_POINTER), _ELEMENTS[of])
-            else:
-                number = self._entry.load(slot, typ=_INT if of is bool else _NUMBERS[of])
-                fields[name] = self._entry.trunc(number, _BOOL) if of is bool else number
-        return fields | {"": value}
+        return Fields(self._entry, value, hint)
 
-    def _new(self, value: _Value) -> Any:
+    def _new(self, value: Value) -> Any:
         """A place for a number."""
         place = self._entry.alloca(value.type)
         self._builder.store(value, place)
@@ -145,12 +137,12 @@ class _Translation:
                 self._keep(target, self._read(value))
 
     def _keep(self, target: ast.expr, value: Any) -> None:
-        if isinstance(value, _Array) and isinstance(target, ast.Name):
+        if isinstance(value, ArrayValue) and isinstance(target, ast.Name):
             self._names[target.id] = value
         else:
             self._store(target, value)
 
-    def _store(self, target: ast.expr, number: _Value) -> None:
+    def _store(self, target: ast.expr, number: Value) -> None:
         if isinstance(target, ast.Subscript):
             array = self._value(target.value)
             self._builder.store(self._as(number, array.element), self._at(array, target.slice))
@@ -162,19 +154,19 @@ class _Translation:
         else:
             self._names[target.id] = self._new(number)
 
-    def _for(self, name: str, limits: list[_Value], body: list[ast.stmt]) -> None:
-        start, stop = limits if len(limits) == 2 else (_INT(0), *limits)
-        self._store(ast.Name(name), self._builder.sub(start, _INT(1)))
+    def _for(self, name: str, limits: list[Value], body: list[ast.stmt]) -> None:
+        start, stop = limits if len(limits) == 2 else (INT(0), *limits)
+        self._store(ast.Name(name), self._builder.sub(start, INT(1)))
         index = self._names[name]
 
-        def more() -> _Value:
-            now = self._builder.add(self._builder.load(index, typ=_INT), _INT(1))
+        def more() -> Value:
+            now = self._builder.add(self._builder.load(index, typ=INT), INT(1))
             self._builder.store(now, index)
             return self._builder.icmp_signed("<", now, stop)
 
         self._loop(more, body)
 
-    def _loop(self, more: Callable[[], _Value], body: list[ast.stmt]) -> None:
+    def _loop(self, more: Callable[[], Value], body: list[ast.stmt]) -> None:
         head, inside, after = (self._builder.append_basic_block(name) for name in ("head", "inside", "after"))
         self._builder.branch(head)
         self._builder.position_at_end(head)
@@ -184,7 +176,7 @@ class _Translation:
         self._loops.pop()
         self._builder.position_at_end(after)
 
-    def _either(self, test: _Value, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    def _either(self, test: Value, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
         """Do one of two things."""
         yes, no, after = (self._builder.append_basic_block(name) for name in ("yes", "no", "after"))
         self._builder.cbranch(test, yes, no)
@@ -192,7 +184,7 @@ class _Translation:
         self._within(no, after, otherwise)
         self._builder.position_at_end(after)
 
-    def _within(self, block: _Value, after: _Value, write: Callable[[], None]) -> None:
+    def _within(self, block: Value, after: Value, write: Callable[[], None]) -> None:
         self._builder.position_at_end(block)
         write()
         if not self._builder.block.is_terminated:
@@ -203,13 +195,13 @@ class _Translation:
     def _read(self, expression: ast.expr) -> Any:
         """Value of an expression: a number, or an array."""
         found = self._value(expression)
-        return found if isinstance(found, _Array) else self._loaded(found)
+        return found if isinstance(found, ArrayValue) else self._loaded(found)
 
-    def _number(self, expression: ast.expr) -> _Value:
+    def _number(self, expression: ast.expr) -> Value:
         """Value of an expression that is a number."""
         return self._loaded(self._value(expression))
 
-    def _loaded(self, value: Any) -> _Value:
+    def _loaded(self, value: Any) -> Value:
         """A number, read where it is a variable."""
         if isinstance(value, ir.AllocaInstr):
             return self._builder.load(value, typ=value.allocated_type)
@@ -221,13 +213,11 @@ class _Translation:
         build = self._builder
         match expression:
             case ast.Constant(value=value):
-                return _NUMBERS[type(value)](value)
+                return NUMBERS[type(value)](value)
             case ast.Name(id=name):
-                return (
-                    self._names[name] if name in self._names else _NUMBERS[type(self._known[name])](self._known[name])
-                )
+                return self._names[name] if name in self._names else NUMBERS[type(self._known[name])](self._known[name])
             case ast.Attribute(value=ast.Name(id="np"), attr="inf"):
-                return _FLOAT(float("inf"))
+                return FLOAT(float("inf"))
             case ast.Attribute(value=value, attr=name):
                 return self._value(value)[name]
             case ast.Subscript(value=value, slice=ast.Slice(lower=ast.expr() as first, upper=None, step=None)):
@@ -235,12 +225,12 @@ class _Translation:
             case ast.Subscript(value=value, slice=place):
                 array = self._value(value)
                 found = build.load(self._at(array, place), typ=array.element)
-                return build.trunc(found, _BOOL) if array.element is _BYTE else found
+                return build.trunc(found, BOOL) if array.element is BYTE else found
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return self._compared(type(op), *self._alike(left, right))
             case ast.BinOp(left=left, op=op, right=right):
                 a, b = self._alike(left, right, real=isinstance(op, ast.Div))
-                return getattr(build, (_WHOLE if a.type == _INT else _REAL)[type(op)])(a, b)
+                return getattr(build, (_WHOLE if a.type == INT else _REAL)[type(op)])(a, b)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return build.not_(self._number(operand))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -253,46 +243,46 @@ class _Translation:
                 return self._called(name, arguments)
         raise NotImplementedError(ast.unparse(expression))
 
-    def _negative(self, number: _Value) -> _Value:
-        return self._builder.neg(number) if number.type == _INT else self._builder.fneg(number)
+    def _negative(self, number: Value) -> Value:
+        return self._builder.neg(number) if number.type == INT else self._builder.fneg(number)
 
-    def _at(self, array: _Array, place: ast.expr) -> _Value:
+    def _at(self, array: ArrayValue, place: ast.expr) -> Value:
         return self._builder.gep(array.pointer, [self._number(place)], source_etype=array.element)
 
-    def _alike(self, left: ast.expr, right: ast.expr, *, real: bool = False) -> tuple[_Value, _Value]:
+    def _alike(self, left: ast.expr, right: ast.expr, *, real: bool = False) -> tuple[Value, Value]:
         """Two numbers as one kind: the larger of both, at least whole."""
         a, b = self._number(left), self._number(right)
-        kind = _FLOAT if real or _FLOAT in (a.type, b.type) else _INT
+        kind = FLOAT if real or FLOAT in (a.type, b.type) else INT
         return self._as(a, kind), self._as(b, kind)
 
-    def _as(self, number: _Value, kind: Any) -> _Value:
+    def _as(self, number: Value, kind: Any) -> Value:
         if number.type == kind:
             return number
-        if kind == _BYTE and number.type == _BOOL:
+        if kind == BYTE and number.type == BOOL:
             return self._builder.zext(number, kind)
-        if number.type == _BOOL:
-            number = self._builder.zext(number, _INT)
-        assert number.type == _INT, f"{number.type} is no {kind}"
-        return number if kind == _INT else self._builder.sitofp(number, _FLOAT)
+        if number.type == BOOL:
+            number = self._builder.zext(number, INT)
+        assert number.type == INT, f"{number.type} is no {kind}"
+        return number if kind == INT else self._builder.sitofp(number, FLOAT)
 
-    def _compared(self, op: Any, a: _Value, b: _Value) -> _Value:
-        if a.type == _INT:
+    def _compared(self, op: Any, a: Value, b: Value) -> Value:
+        if a.type == INT:
             return self._builder.icmp_signed(_SIGNED[op], a, b)
         return (self._builder.fcmp_unordered if op is ast.NotEq else self._builder.fcmp_ordered)(_SIGNED[op], a, b)
 
-    def _joined(self, every: bool, values: list[ast.expr]) -> _Value:
+    def _joined(self, every: bool, values: list[ast.expr]) -> Value:
         """Whether all conditions hold, or any; what comes after the first that decides is not computed."""
         found = self._new(self._number(values[0]))
         for value in values[1:]:
-            known = self._builder.load(found, typ=_BOOL)
+            known = self._builder.load(found, typ=BOOL)
             test = known if every else self._builder.not_(known)
             self._either(test, partial(self._store_number, value, found), lambda: None)
-        return self._builder.load(found, typ=_BOOL)
+        return self._builder.load(found, typ=BOOL)
 
-    def _store_number(self, expression: ast.expr, place: _Value) -> None:
+    def _store_number(self, expression: ast.expr, place: Value) -> None:
         self._builder.store(self._number(expression), place)
 
-    def _chosen(self, test: ast.expr, body: ast.expr, orelse: ast.expr) -> _Value:
+    def _chosen(self, test: ast.expr, body: ast.expr, orelse: ast.expr) -> Value:
         """One of two numbers, of which only that one is computed; of the kind of the first."""
         places: list[Any] = []
 
@@ -305,7 +295,7 @@ class _Translation:
         self._either(self._number(test), lambda: keep(body), lambda: keep(orelse))
         return self._loaded(places[0])
 
-    def _called(self, name: str, arguments: list[ast.expr]) -> _Value:
+    def _called(self, name: str, arguments: list[ast.expr]) -> Value:
         if name in ("min", "max"):
             a, b = self._alike(*arguments)  # as Python: the first, if they are alike
             first = self._compared(ast.Gt if name == "max" else ast.Lt, b, a)
@@ -322,9 +312,9 @@ class _Translation:
         made = self._module.function(function, inside=True)
         return self._builder.call(made, [self._passed(*pair) for pair in zip(values, made.ftype.args, strict=True)])
 
-    def _passed(self, value: Any, kind: Any) -> _Value:
-        if isinstance(value, dict):
-            return value[""]
-        if isinstance(value, _Array):
+    def _passed(self, value: Any, kind: Any) -> Value:
+        if isinstance(value, Fields):
+            return value.value
+        if isinstance(value, ArrayValue):
             return value.pointer
         return self._as(self._loaded(value), kind)
