@@ -10,8 +10,6 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.compiled.watch_courses import (
-    KEPT,
-    MOST_DEVICES,
     CourseForecasts,
     CourseTables,
     DeviceSlowdowns,
@@ -20,7 +18,7 @@ from edgeemu.policies.compiled.watch_courses import (
 from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NewestLinks, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, StepOperations
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import History
+from edgeemu.policies.view.history import KEPT, MOST_DEVICES, History
 from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import DenseMatrix, FloatArray, LinkMatrix

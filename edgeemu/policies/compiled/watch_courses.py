@@ -5,11 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.policies.compiled.watch_links import place_of
+from edgeemu.policies.view.history import KEPT, MOST_DEVICES, TURN
 from edgeemu_kernels.arrays import Floats, Ints
 
-TURN = 1.25  # as `view.history` has it
-KEPT = 4
-MOST_DEVICES = 2**31
 NOWHERE = -1  # in place of the place of a time that has never turned
 
 

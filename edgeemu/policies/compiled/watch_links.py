@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
+from edgeemu.policies.view.link_estimates import LEAST, RIDGE
 from edgeemu_kernels.arrays import Floats, Ints
 
 _NEW = -2  # in place of decisions since the last measurement: a pair has had none
-_RIDGE = 1e-3  # as `view.link_estimates` has it
-_LEAST = 0.01
 
 
 class NominalLinks(NamedTuple):
@@ -121,11 +120,11 @@ class NewestLinks(NamedTuple):
 def fit(e: LinkSums, delay: Floats, per_bit: Floats) -> None:
     """Compute the delay, and the time per bit, of all pairs, as multiples of the nominal ones: [n_pairs] each."""
     for at in range(e.counts[0]):
-        a, c, both = e.sums[at] + _RIDGE, e.sums[2 * e.room + at] + _RIDGE, e.sums[e.room + at]
-        x, y = e.sums[3 * e.room + at] + _RIDGE, e.sums[4 * e.room + at] + _RIDGE
+        a, c, both = e.sums[at] + RIDGE, e.sums[2 * e.room + at] + RIDGE, e.sums[e.room + at]
+        x, y = e.sums[3 * e.room + at] + RIDGE, e.sums[4 * e.room + at] + RIDGE
         det = a * c - both * both
-        delay[at] = max(_LEAST, (c * x - both * y) / det)
-        per_bit[at] = max(_LEAST, (a * y - both * x) / det)
+        delay[at] = max(LEAST, (c * x - both * y) / det)
+        per_bit[at] = max(LEAST, (a * y - both * x) / det)
 
 
 def newest(v: NominalLinks, e: LinkSums, delay: Floats, per_bit: Floats, bits: float, o: NewestLinks) -> int:

@@ -17,8 +17,8 @@ from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, device_ord
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 
-_RIDGE = 1e-3  # weight of the nominal values in a link's estimate; measurements have weight 1
-_LEAST = 0.01  # least factor: no link is estimated to be more than a hundred times as fast as nominally
+RIDGE = 1e-3  # weight of the nominal values in a link's estimate; measurements have weight 1
+LEAST = 0.01  # least factor: no link is estimated to be more than a hundred times as fast as nominally
 
 
 class _Pairs(NamedTuple):
@@ -163,9 +163,9 @@ class LinkEstimates:
 
     def _fitted(self) -> LinkFactors:
         delay_delay, delay_bits, bits_bits, delay_took, bits_took = self._sums
-        a, c = delay_delay + _RIDGE, bits_bits + _RIDGE
-        x, y = delay_took + _RIDGE, bits_took + _RIDGE
+        a, c = delay_delay + RIDGE, bits_bits + RIDGE
+        x, y = delay_took + RIDGE, bits_took + RIDGE
         det = a * c - delay_bits * delay_bits
-        delay = np.maximum(_LEAST, (c * x - delay_bits * y) / det)
-        per_bit = np.maximum(_LEAST, (a * y - delay_bits * x) / det)
+        delay = np.maximum(LEAST, (c * x - delay_bits * y) / det)
+        per_bit = np.maximum(LEAST, (a * y - delay_bits * x) / det)
         return LinkFactors(*np.divmod(self._codes, self._n_devices), delay, per_bit)
