@@ -23,7 +23,7 @@ class ArrayValue(NamedTuple):
 
 
 class Fields(dict[str, Any]):
-    """A named tuple in memory, by name of field: read at the entry of a function, as far as it needs them."""
+    """A named tuple in memory that does not change, by name of field: read at the entry of a function, as needed."""
 
     def __init__(self, entry: Any, value: Value, kind: Any) -> None:
         super().__init__()
@@ -32,11 +32,12 @@ class Fields(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         place, of = self._places[name]
         slot = self._entry.gep(self.value, [INT(place)], source_etype=INT)
+        field = self._entry.load(slot, typ=INT if of is bool else NUMBERS.get(of, POINTER))
+        field.set_metadata("invariant.load", self._entry.module.add_metadata([]))  # LLVM need not read it again
         if of in ELEMENTS:
-            self[name] = ArrayValue(self._entry.load(slot, typ=POINTER), ELEMENTS[of])
+            self[name] = ArrayValue(field, ELEMENTS[of])
         else:
-            number = self._entry.load(slot, typ=INT if of is bool else NUMBERS[of])
-            self[name] = self._entry.trunc(number, BOOL) if of is bool else number
+            self[name] = self._entry.trunc(field, BOOL) if of is bool else field
         return self[name]
 
 
