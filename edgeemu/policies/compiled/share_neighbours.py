@@ -155,22 +155,29 @@ def write_base(s: Base, b: Batch, count: int) -> None:
 
 def _kept(s: Base, b: Batch, count: int) -> int:
     """Write a placement normally; the number of placements with it, or without where it may not be divided."""
-    divided = write_normally(s, b, count)
-    return count if divided and not s.divide else count + 1
+    write_normally(s, b, count)
+    return count + 1 if s.divide or not _is_divided(s, b, count) else count
 
 
-def write_normally(s: Base, b: Batch, count: int) -> bool:
-    """Write a projection that is divided with heads of one device as whole there; whether anything is divided."""
-    divided = False
+def write_normally(s: Base, b: Batch, count: int) -> None:
+    """Write a projection that is divided with heads of one device as whole there."""
     for run in range(s.n_runs):
         at = count * s.n_runs + run
-        holders, last, parts = 0, 0, 0
+        if b.proj[at] < 0:
+            holders, last = 0, 0
+            for a in range(s.n):
+                held = b.heads[at * s.n + a] > 0
+                holders += held
+                last = a if held else last
+            b.proj[at] = last if holders == 1 else WITH_HEADS
+
+
+def _is_divided(s: Base, b: Batch, count: int) -> bool:
+    """Whether a layer is divided."""
+    for run in range(s.n_runs):
+        at, parts = count * s.n_runs + run, 0
         for a in range(s.n):
-            if b.heads[at * s.n + a] > 0:
-                holders += 1
-                last = a
             parts += b.units[at * s.n + a] > 0
-        if b.proj[at] < 0 and holders == 1:
-            b.proj[at] = last
-        divided = divided or b.proj[at] < 0 or parts != 1
-    return divided
+        if b.proj[at] < 0 or parts != 1:
+            return True
+    return False
