@@ -101,7 +101,8 @@ def migration_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
 
 def _add_layers(y: WayTables, b: Batch, w: Scratch, at: int, run: int) -> None:
     """Add what the layers of a run bring to each device, and what they take."""
-    n, layers, proj, old_proj = y.n, b.lengths[run], b.proj[at], y.old_proj[run]
+    n, proj, old_proj = y.n, b.proj[at], y.old_proj[run]
+    layers = 1.0 * b.lengths[run]  # so that all products are floats: conversions take time
     for a in range(n):
         heads, units = b.heads[at * n + a], b.units[at * n + a]
         more, parts = heads - y.old_heads[run * n + a], units - y.old_units[run * n + a]
@@ -109,10 +110,10 @@ def _add_layers(y: WayTables, b: Batch, w: Scratch, at: int, run: int) -> None:
         if proj != old_proj:
             columns = _columns(y, proj, heads, a) - _columns(y, old_proj, y.old_heads[run * n + a], a)
         if more != 0 or parts != 0 or columns != 0:  # most have what they had
-            more, parts, columns = more * layers, parts * layers, columns * layers
-            w.weights[a] += max(more, 0) * y.head + max(columns, 0) * y.column + max(parts, 0) * y.unit
-            w.caches[a] += max(more, 0) * y.cache
-            w.lost[a] += more * y.head + columns * y.column + parts * y.unit
+            groups, shards, rows = more * layers, parts * layers, columns * layers
+            w.weights[a] += max(groups, 0.0) * y.head + max(rows, 0.0) * y.column + max(shards, 0.0) * y.unit
+            w.caches[a] += max(groups, 0.0) * y.cache
+            w.lost[a] += groups * y.head + rows * y.column + shards * y.unit
 
 
 def _columns(y: WayTables, proj: int, heads: int, device: int) -> int:
