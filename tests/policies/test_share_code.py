@@ -134,6 +134,26 @@ def test_the_best_is_found_where_all_costs_are_known(data: st.DataObject, price:
 
 
 @QUICK
+@given(st.data(), st.floats(0.0, 2.0), st.floats(0.0, 1.0))
+def test_only_what_is_below_a_limit_has_to_be_right(data: st.DataObject, price: float, share: float) -> None:
+    """Changes of one layer, where each way through it can be the longest."""
+    shape = data.draw(shapes(max_layers=1))
+    view, base = seen_with_memory(data, shape), data.draw(some_shares(shape))
+    begin = data.draw(some_shares(shape))
+    needs = NeedsCode(ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, begin))
+    steps, changes = StepCode(view, EVERYONE, 7), NearCode(shape.n_groups, n_shards(shape, Kind.FFN), divide=True)
+    code, (around,) = DescentCode(steps, needs, changes, price, 1e6), all_around(base)
+    near = Folded(changes.near(around), around.runs)
+    costs = steps.costs(near, needs.of(near), price, np.inf, 1e6)
+    limit = float(np.quantile(costs, share))
+    found, below = code.costs(near, limit), costs < limit
+    assert found[below].tolist() == costs[below].tolist()
+    assert (found[~below] >= limit).all()
+    best = code.best_change(around, limit)
+    assert (best.at, best.cost) == ((costs.argmin(), costs.min()) if below.any() else (NONE, limit))
+
+
+@QUICK
 @given(st.data())
 def test_what_surely_has_room_is_not_refused(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=8))

@@ -66,7 +66,7 @@ def _room(n: int, n_layers: int, n_ranges: int, n_groups: int, n_units: int, *, 
     )
     base, best, found = (
         blank(Base, *sizes, 2, parts, n_layers, parts),
-        blank(Best, 3, 3, k),
+        blank(Best, 3, 3),
         (MOST, MOST, BEGUN, BEGUN, 2),
     )
     return _SearchRoom(base, near, changes, best, ends, blank(EndTimes, *found), np.empty(2 * n + 2), k)

@@ -95,14 +95,14 @@ class DescentCode:
 
     def costs(self, near: Folded, below: float) -> FloatArray:
         """Cost of each placement; any that is not below a limit can be any above: [k]."""
-        found, batch, ways, best = np.empty(len(near)), batch_of(near), self._needs.ways(near.runs), _best(len(near))
+        found, batch, ways = np.empty(len(near)), batch_of(near), self._needs.ways(near.runs)
         tables = self._steps.tables.at, self._needs.memory.at, ways.at, batch.at, self._steps.scratch.at
-        self._functions.near_costs(*tables, self._prices.at, best.at, below, address_of(found))
+        self._functions.near_costs(*tables, self._prices.at, below, address_of(found))
         return found
 
     def best_near(self, near: Folded, beside: int, below: float) -> list[tuple[int, float]]:
         """The two placements that cost least of the first so many, then the one of the others, if below a limit."""
-        batch, ways, best = batch_of(near), self._needs.ways(near.runs), _best(len(near))
+        batch, ways, best = batch_of(near), self._needs.ways(near.runs), _best()
         tables = self._steps.tables.at, self._needs.memory.at, ways.at, batch.at, self._steps.scratch.at
         self._functions.best_near(*tables, self._prices.at, best.at, below, beside, len(near))
         return [pair for pair in _found(best) if pair[0] != NONE]
@@ -110,7 +110,7 @@ class DescentCode:
     def best_change(self, around: Around, below: float) -> _BestOf:
         """The best of the small changes of a placement."""
         room, ways = self._changes.room(around), self._needs.ways(around.runs)
-        best, numbers, ranges = _best(len(room.changes)), np.empty(2, np.int64), np.array(around.ranges, np.int64)
+        best, numbers, ranges = _best(), np.empty(2, np.int64), np.array(around.ranges, np.int64)
         tables = self._steps.tables.at, self._needs.memory.at, ways.at, room.base.at, room.batch.at
         asked = below, address_of(ranges), len(ranges), int(around.ends), address_of(numbers)
         self._functions.best_change(*tables, self._steps.scratch.at, self._prices.at, best.at, *asked)
@@ -118,9 +118,9 @@ class DescentCode:
         return _BestOf(Folded(room.first(count), around.runs), *_found(best)[0], fitting)
 
 
-def _best(k: int) -> Packed:
-    """Room for the best of so many placements."""
-    return blank(Best, 3, 3, k)
+def _best() -> Packed:
+    """Room for the best placements."""
+    return blank(Best, 3, 3)
 
 
 def _found(best: Packed) -> list[tuple[int, float]]:

@@ -6,36 +6,6 @@ from edgeemu_kernels.arrays import Floats, Ints
 NOWHERE = -1  # where it is not known where x is, which then costs nothing
 
 
-def least_each_s(t: StepTables, b: Batch, w: Scratch, count: int, bounds_s: Floats) -> None:
-    """Compute lower bounds of the first placements of a batch; what two in a row have in common is computed once."""
-    n, attention_s, ffn_s = t.n, 0.0, 0.0
-    for which in range(count):
-        if b.n_runs > 1 or b.lengths[0] > 1:
-            bounds_s[which] = least_s(t, b, w, which)
-            continue
-        lm_head, embed, at_proj, units = b.lm_head[which], b.embed[which], b.proj[which], b.units[which * n :]
-        same = which > 0
-        if same:
-            same = at_proj == b.proj[which - 1]
-        at_ffn = _whole_at(n, units)
-        if not same or _differ(n, b.units, which):
-            ffn_s = _feed_forward_s(t, w, units, at_proj, at_ffn)
-        if not same or embed != b.embed[which - 1] or _differ(n, b.heads, which):
-            attention_s = _attention_s(t, w, embed, b.heads[which * n :], at_proj)
-        token = lm_head * n + embed
-        token_s = t.token_bits * t.s_per_bit[token] + t.delay_s[token]
-        ends_s = token_s + t.embed_s[embed] + t.lm_head_s[lm_head]
-        bounds_s[which] = ends_s + (attention_s + ffn_s) + _come_s(t, at_ffn, lm_head)
-
-
-def _differ(n: int, counts: Ints, which: int) -> bool:
-    """Whether a placement of one run has other counts than the one before."""
-    differ = False
-    for a in range(which * n, which * n + n):
-        differ = differ or counts[a] != counts[a - n]
-    return differ
-
-
 def _whole_at(n: int, units: Ints) -> int:
     """Where a feed-forward block is whole."""
     holders, at = 0, 0

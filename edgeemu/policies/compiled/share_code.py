@@ -95,7 +95,7 @@ def pays(view: ClusterView) -> bool:
 def scratch_for(n: int, n_layers: int) -> Packed:
     """Places to write in, for one placement after the other on n devices; nothing in them is kept."""
     flags = 4 * n_layers * n, n, n, n
-    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, n, n, n)
+    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, n, n, n)
 
 
 def batch_of(near: Folded) -> Packed:
@@ -119,7 +119,7 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
     """Sizes of steps with `past` positions cached."""
     shape, row, units_row = costs.shape, costs.shape.n_groups + 1, n_shards(costs.shape, Kind.FFN) + 1
     bits = (8.0 * size for size in (costs.activation_bytes(1), costs.chunk_bytes(1, 1), costs.token_bytes()))
-    lengths = n * n, n * n, n, n, n, n, n * row, n * row, n * units_row, n * (n + 2), row, n * n, n, n + 2
+    lengths = n * n, n * n, n, n, n, n, n * row, n * row, n * units_row, n * (n + 2), row, n * n, n * n, n, n + 2
 
     def of_heads(past: int) -> FloatArray:
         works = [costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2)]

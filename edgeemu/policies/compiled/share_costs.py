@@ -1,7 +1,7 @@
 """Costs of a batch of placements: their steps and migrations, each computed only if it can be below a limit."""
 
 from edgeemu.policies.compiled.share_bound import least_s
-from edgeemu.policies.compiled.share_step import fill_runs, step_s
+from edgeemu.policies.compiled.share_step import begin_batch, step_s
 from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -23,7 +23,7 @@ def costs(
 
     Those that are not below a limit can be any above; those that lack memory, `over` [k] bytes, cost `missing` more.
     """
-    fill_runs(b, w)
+    begin_batch(b, w)
     for which in range(b.k):
         moving = moves_s[which] * price
         if over[which] > 0:

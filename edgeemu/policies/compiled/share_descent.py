@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from edgeemu.policies.compiled.share_bound import least_each_s
 from edgeemu.policies.compiled.share_costs import ROUNDING
 from edgeemu.policies.compiled.share_needs import migration_s, missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, changes, ends
-from edgeemu.policies.compiled.share_step import fill_runs, step_s
+from edgeemu.policies.compiled.share_step import begin_batch, step_s
+from edgeemu.policies.compiled.share_ways import known_way_s, least_below_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -21,48 +21,49 @@ class CostTerms(NamedTuple):
 
 
 class Best(NamedTuple):
-    """Places to write in: the placements of a batch that cost least, and lower bounds of the steps of all."""
+    """Places to write in: the placements of a batch that cost least."""
 
     at: Ints  # [3] NONE: there is none
     costs: Floats  # [3]
-    bounds_s: Floats  # [k]
 
 
 def _cost(
-    t: StepTables, m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: CostTerms, r: Best, which: int, below: float
-) -> float:
-    """Cost of one placement, its step and its migration; if it is not below a limit, any above."""
-    bound_s = r.bounds_s[which]
-    if bound_s >= below * (1.0 + ROUNDING):
-        return bound_s
-    moving = migration_s(y, b, w, which) * p.second
-    if bound_s >= (below - moving) * (1.0 + ROUNDING):
-        return bound_s + moving
-    over = missing_bytes(m, y, b, which)
-    return (p.missing + over if over > 0 else step_s(t, b, w, which)) + moving
-
-
-def _find_bounds(t: StepTables, b: Batch, w: Scratch, r: Best, count: int) -> None:
-    """Compute lower bounds of the steps of the first placements of a batch."""
-    fill_runs(b, w)
-    least_each_s(t, b, w, count, r.bounds_s)
-
-
-def near_costs(
     t: StepTables,
     m: MemoryTables,
     y: WayTables,
     b: Batch,
     w: Scratch,
     p: CostTerms,
-    r: Best,
+    which: int,
     below: float,
-    found: Floats,
+    far: bool,
+) -> float:
+    """Cost of one placement, its step and its migration; if it is not below a limit, any above.
+
+    `far`: its migration is likely to matter, and is computed before more than one way of the step.
+    """
+    limit, bound_s = below * (1.0 + ROUNDING), known_way_s(t, b, w, which)
+    if bound_s < limit and not far:
+        bound_s = least_below_s(t, b, w, which, limit)
+    if bound_s >= limit:
+        return bound_s
+    moving = migration_s(y, b, w, which) * p.second
+    limit = (below - moving) * (1.0 + ROUNDING)
+    if bound_s < limit and far:
+        bound_s = least_below_s(t, b, w, which, limit)
+    if bound_s >= limit:
+        return bound_s + moving
+    over = missing_bytes(m, y, b, which)
+    return (p.missing + over if over > 0 else step_s(t, b, w, which)) + moving
+
+
+def near_costs(
+    t: StepTables, m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: CostTerms, below: float, found: Floats
 ) -> None:
     """Compute the costs of all placements of a batch, of which any that is not below a limit can be any above: [k]."""
-    _find_bounds(t, b, w, r, b.k)
+    begin_batch(b, w)
     for which in range(b.k):
-        found[which] = _cost(t, m, y, b, w, p, r, which, below)
+        found[which] = _cost(t, m, y, b, w, p, which, below, False)
 
 
 def best_near(
@@ -81,11 +82,11 @@ def best_near(
 
     `count`: how many placements there are in all.
     """
-    _find_bounds(t, b, w, r, count)
-    _find_two(t, m, y, b, w, p, r, below, beside, count)
+    begin_batch(b, w)
+    _find_best(t, m, y, b, w, p, r, below, beside, count, False)
     r.at[2] = r.at[0]
     r.costs[2] = r.costs[0]
-    _find_two(t, m, y, b, w, p, r, below, 0, beside)
+    _find_two(t, m, y, b, w, p, r, below, beside)
 
 
 def _find_two(
@@ -97,23 +98,44 @@ def _find_two(
     p: CostTerms,
     r: Best,
     below: float,
-    begin: int,
-    end: int,
+    count: int,
 ) -> None:
-    """Find the two placements that cost least, and less than a limit: of those alike the first."""
+    """Find the two of the first placements that cost least, and less than a limit: of those alike the first."""
     first, second, first_cost, second_cost = NONE, NONE, below, below
-    for which in range(begin, end):
-        if r.bounds_s[which] < second_cost * (1.0 + ROUNDING):
-            cost = _cost(t, m, y, b, w, p, r, which, second_cost)
-            if cost < first_cost:
-                second, second_cost = first, first_cost
-                first, first_cost = which, cost
-            elif cost < second_cost:
-                second, second_cost = which, cost
+    for which in range(count):
+        cost = _cost(t, m, y, b, w, p, which, second_cost, False)
+        if cost < first_cost:
+            second, second_cost = first, first_cost
+            first, first_cost = which, cost
+        elif cost < second_cost:
+            second, second_cost = which, cost
     r.at[0] = first
     r.at[1] = second
     r.costs[0] = first_cost
     r.costs[1] = second_cost
+
+
+def _find_best(
+    t: StepTables,
+    m: MemoryTables,
+    y: WayTables,
+    b: Batch,
+    w: Scratch,
+    p: CostTerms,
+    r: Best,
+    below: float,
+    begin: int,
+    end: int,
+    far: bool,
+) -> None:
+    """Find the placement that costs least, and less than a limit: of those alike the first."""
+    best, best_cost = NONE, below
+    for which in range(begin, end):
+        cost = _cost(t, m, y, b, w, p, which, best_cost, far)
+        if cost < best_cost:
+            best, best_cost = which, cost
+    r.at[0] = best
+    r.costs[0] = best_cost
 
 
 def best_change(
@@ -142,5 +164,5 @@ def best_change(
         fitting += missing_bytes(m, y, b, which) == 0
     numbers[0] = count
     numbers[1] = fitting
-    _find_bounds(t, b, w, r, count)
-    _find_two(t, m, y, b, w, p, r, below, 0, count)
+    begin_batch(b, w)
+    _find_best(t, m, y, b, w, p, r, below, 0, count, t.n_layers == 1)

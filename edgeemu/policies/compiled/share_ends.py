@@ -9,7 +9,7 @@ from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, best_
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, write_base
 from edgeemu.policies.compiled.share_seeds import begin_search
-from edgeemu.policies.compiled.share_step import fill_runs, step_s
+from edgeemu.policies.compiled.share_step import begin_batch, step_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -64,7 +64,7 @@ def find_ends(
     begin_search(y, s, e)
     write_base(s, e, 0)
     over = missing_bytes(m, y, e, 0)
-    fill_runs(e, w)
+    begin_batch(e, w)
     before = p.missing + over if over > 0 else step_s(t, e, w, 0)
     best_near(t, m, y, near, w, p, r, before * (1.0 - g.worth), g.beside, g.near)
     f.costs[0] = before

@@ -40,6 +40,7 @@ def fill(t: StepTables, v: Speeds, p: StepWorks) -> None:
         t.s_per_bit[pair] = v.s_per_bit[pair]
         t.delay_s[pair] = v.delay_s[pair]
         t.hop_s[pair] = t.hidden_bits * v.s_per_bit[pair] + v.delay_s[pair]
+        t.sum_hop_s[pair] = t.partial_bits * v.s_per_bit[pair] + v.delay_s[pair]
     for groups in range(t.row):
         t.attention_bits[groups] = p.attention_bits + (groups - 1.0) * p.more_attention_bits
     for a in range(t.n):

@@ -236,9 +236,11 @@ def _gathered_s(t: StepTables, w: Scratch, counts: Ints, b: int) -> float:
     return ready_s
 
 
-def fill_runs(b: Batch, w: Scratch) -> None:
-    """Note the run of each layer."""
+def begin_batch(b: Batch, w: Scratch) -> None:
+    """Note the run of each layer, and any way as the longest."""
     layer = 0
+    w.longest[0] = 0
+    w.longest[1] = 0
     for run in range(b.n_runs):
         for _ in range(b.lengths[run]):
             w.run[layer] = run
@@ -247,6 +249,6 @@ def fill_runs(b: Batch, w: Scratch) -> None:
 
 def steps(t: StepTables, b: Batch, w: Scratch, times_s: Floats) -> None:
     """Compute the steps of all placements of a batch: [k]."""
-    fill_runs(b, w)
+    begin_batch(b, w)
     for which in range(b.k):
         times_s[which] = step_s(t, b, w, which)

@@ -28,6 +28,7 @@ class StepTables(NamedTuple):
     sums_s: Floats  # [n, n + 2]
     attention_bits: Floats  # [row]
     hop_s: Floats  # [n, n] of a vector x
+    sum_hop_s: Floats  # [n, n] of a partial sum
     quickest_s: Floats  # [n] of its hops to any other device
     least_sums_s: Floats  # [n + 2] on the quickest device
 
@@ -115,6 +116,7 @@ class Scratch(NamedTuple):
     had: Flags  # [n] as `has` after the layer before
     before_x_s: Floats  # [n]
     before_free_s: Floats  # [n, n]
+    longest: Ints  # [2] way that took longest: over which device with heads, and by which with units
     weights: Floats  # [n] bytes that arrive
     caches: Floats  # [n]
     lost: Floats  # [n] bytes that come, less those that go

@@ -1,0 +1,79 @@
+"""Lower bounds of decode steps by the ways through a divided layer, of a model of one: close to what the steps take.
+
+A way leads from the embedding over a device with heads, and one with units, to the output matrix. Where partial sums
+are added is known, so that a step takes as long as its longest way if no message waits for another, and never less.
+"""
+
+import numpy as np
+
+from edgeemu.policies.compiled.share_bound import least_s
+from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables
+
+LEAST_TERMS = 2  # of a sum: x, and a partial result
+
+
+def known_way_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
+    """Time of the way that was last found to be the longest, in one placement of a batch; 0 where it does not exist."""
+    n, over, by, embed, lm_head = t.n, w.longest[0], w.longest[1], b.embed[which], b.lm_head[which]
+    heads, units = b.heads[which * n + over], b.units[which * n + by]
+    whole = b.proj[which] >= 0 or units == t.units_row - 1
+    if t.n_layers > 1 or t.star or whole or heads == 0 or units == 0:
+        return 0.0
+    place, sums, last_sums = over * t.row + heads, by * (n + 2) + LEAST_TERMS, lm_head * (n + 2) + LEAST_TERMS
+    way_s = t.hop_s[embed * n + over] + t.heads_s[place] + t.columns_s[place] + t.sum_hop_s[over * n + by]
+    way_s = way_s + t.sums_s[sums] + t.units_s[by * t.units_row + units] + t.sum_hop_s[by * n + lm_head]
+    return _ends_s(t, embed, lm_head) + (way_s + t.sums_s[last_sums])
+
+
+def least_below_s(t: StepTables, b: Batch, w: Scratch, which: int, limit: float) -> float:
+    """Lower bound of a step of one placement of a batch; if it is not below a limit, any above.
+
+    Of all ways, or by `share_bound` where there are none.
+    """
+    n, heads, units, terms, last_terms = t.n, b.heads[which * t.n :], b.units[which * t.n :], 1, 1
+    if t.n_layers > 1 or t.star or b.proj[which] >= 0:
+        return least_s(t, b, w, which)
+    for a in range(n):
+        terms += heads[a] > 0
+        last_terms += units[a] > 0
+    if last_terms == LEAST_TERMS:  # one device has all units
+        return least_s(t, b, w, which)
+    embed, lm_head, longest_s = b.embed[which], b.lm_head[which], 0.0
+    ends_s = _ends_s(t, embed, lm_head) + t.sums_s[lm_head * (n + 2) + last_terms]
+    for a in range(n):
+        place = a * t.row + heads[a]
+        done_s = t.hop_s[embed * n + a] + t.heads_s[place] + t.columns_s[place]
+        w.done_s[a] = done_s if heads[a] > 0 else -np.inf
+    for turn in range(n):
+        by = w.longest[1] + turn  # most likely the same device as last time
+        by = by if by < n else by - n
+        if units[by] > 0:
+            gathered_s = _gathered_s(t, w, by)
+            done_s = gathered_s + t.sums_s[by * (n + 2) + terms] + t.units_s[by * t.units_row + units[by]]
+            longest_s = max(longest_s, done_s + t.sum_hop_s[by * n + lm_head])
+            if ends_s + longest_s >= limit:
+                _note_way(t, w, by, gathered_s)
+                break
+    return ends_s + longest_s
+
+
+def _ends_s(t: StepTables, embed: int, lm_head: int) -> float:
+    """Time of the embedding and the output matrix, and of the token on its way between them."""
+    token = lm_head * t.n + embed
+    return t.token_bits * t.s_per_bit[token] + t.delay_s[token] + t.embed_s[embed] + t.lm_head_s[lm_head]
+
+
+def _gathered_s(t: StepTables, w: Scratch, device: int) -> float:
+    """When a device has the partial results of all that have heads."""
+    gathered_s = 0.0
+    for a in range(t.n):
+        gathered_s = max(gathered_s, w.done_s[a] + t.sum_hop_s[a * t.n + device])
+    return gathered_s
+
+
+def _note_way(t: StepTables, w: Scratch, by: int, gathered_s: float) -> None:
+    """Note the way by a device that has the last of the partial results then."""
+    w.longest[1] = by
+    for over in range(t.n):
+        if w.done_s[over] + t.sum_hop_s[over * t.n + by] == gathered_s:
+            w.longest[0] = over
