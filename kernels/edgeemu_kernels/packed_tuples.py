@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from itertools import accumulate
 from struct import Struct
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import numpy as np
 
 from edgeemu_kernels.arrays import Ints, address_of
+
+_Tuple = TypeVar("_Tuple", bound=tuple[Any, ...])
 
 
 class Packed(NamedTuple):
@@ -20,12 +22,24 @@ class Packed(NamedTuple):
 
 
 def packed(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
-    """Write the fields of a named tuple into memory. Arrays are contiguous, of the kinds that its class says."""
+    """Write the fields of a named tuple into memory. Arrays are contiguous, of the kinds that its class says.
+
+    In place of an array can be where it begins: who gives that keeps the array.
+    """
     form, is_array = _layout(kind)
     if len(values) != len(is_array):
         raise ValueError(f"{kind.__name__} has {len(is_array)} fields, not {len(values)}")
-    fields = [address_of(value) if array else value for value, array in zip(values, is_array, strict=True)]
+    fields = [
+        address_of(value) if array and type(value) is not int else value
+        for value, array in zip(values, is_array, strict=True)
+    ]
     return Packed(form.pack(*fields), values)
+
+
+def fields_of(kind: type[_Tuple], memory: Packed) -> _Tuple:
+    """The fields of a named tuple in memory; of its arrays, where they begin."""
+    form, _ = _layout(kind)
+    return kind(*form.unpack(memory.at))
 
 
 def blank(kind: type[tuple[Any, ...]], *values: Any) -> Packed:

@@ -14,10 +14,11 @@ from support.drawn_shares import EVERYONE, N, some_shares
 
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import moves
-from edgeemu.policies.compiled.ends_code import BlocksCode, fastest
-from edgeemu.policies.search import share_changes, share_proposals, share_search
-from edgeemu.policies.search.share_changes import EXACT, WORK, Known
-from edgeemu.policies.search.share_search import End, ShareJudge, ShareSearch
+from edgeemu.policies.compiled.blocks_code import BlocksCode
+from edgeemu.policies.compiled.ends_code import fastest
+from edgeemu.policies.search import share_changes, share_proposals, share_search, vicinity
+from edgeemu.policies.search.share_changes import EXACT, Known
+from edgeemu.policies.search.share_search import End, ShareJudge
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts
@@ -41,40 +42,38 @@ def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
 def found(view: ClusterView, known: Known) -> tuple[float, list[End]]:
     """Search for 20 steps to come: the cost of the placement in force, and ends with all that is known of them."""
     judge = ShareJudge(view, known.devices, 20)
-    search = ShareSearch(judge, WORK, known.needs, 0.05)
-    before, ends = search.ends_near(known.base, known.near, lambda: known.blocks, fits=known.fits)
-    full = [
-        End(
-            end.cost,
-            end.shares,
-            float(judge.promised(end.shares)[0]) if end.promised is None else end.promised,
-            known.moving_s(end.shares) if end.moving_s is None else end.moving_s,
-        )
-        for end in ends[:EXACT]
-    ]
-    return before, full
+    before, ends = known.ends(judge, 0.05)
+    for end in ends[:EXACT]:
+        end.promised = float(judge.promised(end.shares)[0]) if end.promised is None else end.promised
+        end.moving_s = known.moving_s(end)
+    return before, ends[:EXACT]
 
 
 @QUICK
 @given(st.data())
 def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=2))
-    view = seen(data, shape)
-    current, earlier = (data.draw(some_shares(shape)).placement(0, shape, EVERYONE) for _ in range(2))
-    view = replace(view, earlier=(earlier,))
-    quick = Known.of(view, current)
-    assert quick is not None
-    assert quick.near.code is not None
-    ends = found(view, quick)
+    view, left_out = seen(data, shape), data.draw(st.sampled_from([*range(N), N]))
+    devices = np.delete(EVERYONE, left_out) if left_out < N else EVERYONE
+    current = data.draw(some_shares(shape, len(devices))).placement(0, shape, devices)
+    view = replace(view, earlier=(data.draw(some_shares(shape)).placement(0, shape, EVERYONE), current))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (share_changes, share_proposals, share_search):
+        patch.setattr(share_changes, "promising", lambda *_: devices)
+        quick = Known.of(view, current)
+        assert quick is not None
+        assert quick.code is not None
+        ends, beside, placements = found(view, quick), quick.near.beside, quick.near.placements
+        moved = [(quick.has_room(end), quick.is_slower(end), quick.placement(end)) for end in ends[1]]
+        for module in (share_changes, share_proposals, share_search, vicinity):
             patch.setattr(module, "pays", lambda _view: False)
         plain = Known.of(view, current)
         assert plain is not None
-        assert plain.near.code is None
+        assert plain.code is None
         known = found(view, plain)
-        assert quick.near.placements.shares.keys() == plain.near.placements.shares.keys()
-        assert (quick.near.beside, quick.near.missing_bytes) == (plain.near.beside, plain.near.missing_bytes)
+        assert [(plain.has_room(end), plain.is_slower(end), plain.placement(end)) for end in known[1]] == moved
+        assert placements.shares.keys() == plain.near.placements.shares.keys()
+    assert (beside, quick.code.missing_bytes) == (plain.near.beside, plain.near.missing_bytes)
+    assert quick.fits == plain.fits
     assert ends[0] == known[0]
     assert [(each.cost, each.promised, each.moving_s) for each in ends[1]] == [
         (each.cost, each.promised, each.moving_s) for each in known[1]
@@ -84,16 +83,28 @@ def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
 
 @QUICK
 @given(st.data())
+def test_a_placement_that_is_on_other_devices_too_is_not_known(data: st.DataObject) -> None:
+    shape = data.draw(shapes(max_layers=2))
+    view, current = seen(data, shape), data.draw(some_shares(shape)).placement(0, shape, EVERYONE)
+    devices = np.delete(EVERYONE, data.draw(st.sampled_from(current.devices())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(share_changes, "promising", lambda *_: devices)
+        assert Known.of(view, current) is None
+
+
+@QUICK
+@given(st.data())
 def test_blocks_stay_and_move_as_they_do_one_by_one(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=6) | precise_shapes())
     view, old, new = seen(data, shape), data.draw(some_shares(shape)), data.draw(some_shares(shape))
     before, costs = old.placement(0, shape, EVERYONE), MoveCosts(view)
-    owners = BlockOwners.of(before, shape, EVERYONE)
+    owners = BlockOwners.of(before, shape)
     assert owners is not None
-    assert owners.placement(shape, EVERYONE) == before
-    code, after = BlocksCode(costs, EVERYONE, owners), new.placement(0, shape, EVERYONE, before)
+    assert owners.placement() == before
+    code, after = BlocksCode.of(costs, EVERYONE, owners), new.placement(0, shape, EVERYONE, before)
     assert code.moving_s(new) == costs.moves_s(moves(before, after))
-    assert code.owners(new).placement(shape, EVERYONE) == after
+    assert code.owners(new).placement() == after
+    assert BlockOwners.of(after, shape).numbers.tolist() == code.owners(new).numbers.tolist()
 
 
 @QUICK

@@ -1,7 +1,7 @@
 """Ends of a search near the placement in force, and the blocks that move to them, by machine code in one call each."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from math import prod
 from typing import NamedTuple
@@ -9,24 +9,27 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.blocks import Kind, ffn, proj
+from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.policies.compiled.near_code import NearCode, most_changes
-from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables
-from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, batch_of, functions
+from edgeemu.policies.compiled.blocks_code import BlocksCode
+from edgeemu.policies.compiled.near_code import most_changes
+from edgeemu.policies.compiled.share_code import StepCode, functions, links_between, memory_tables, scratch_for
 from edgeemu.policies.compiled.share_descent import Best, CostTerms
 from edgeemu.policies.compiled.share_ends import BEGUN, MOST, EndTimes, Terms
+from edgeemu.policies.compiled.share_known import Chosen, Cluster, Layouts
 from edgeemu.policies.compiled.share_neighbours import Base
 from edgeemu.policies.compiled.share_seeds import AllDevices, LayerWorks, Seeds
-from edgeemu.policies.compiled.tables import Batch
-from edgeemu.policies.view.block_owners import IN_SHARDS, BlockOwners
+from edgeemu.policies.compiled.tables import Batch, WayTables
+from edgeemu.policies.view.block_owners import BlockOwners, begins_of
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.share_memory import bytes_of
 from edgeemu.policies.view.share_runs import Folded, Runs
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
-from edgeemu_kernels.packed_tuples import Packed, blank, packed
+from edgeemu_kernels.packed_tuples import Packed, blank, fields_of, packed
+from edgeemu_kernels.shape import ModelShape
 
 MOST_EARLIER = 8  # placements that the run has left
 
@@ -49,27 +52,35 @@ class _SearchRoom(NamedTuple):
     changes: Packed
     best: Packed
     ends: Packed
-    found: Packed
+    pair: Packed  # the placement in force, and an end
+    times: Packed
+    chosen: Packed
+    known: Packed  # placements: the one in force, and those that the run has left
     numbers: FloatArray  # [2 n + 2] for what is not in a piece of its own
     near_count: int  # placements for which there is room near one
 
 
 @lru_cache(maxsize=8)
-def _room(n: int, n_layers: int, n_ranges: int, n_groups: int, n_units: int, *, divide: bool) -> _SearchRoom:
-    """Room for searches near a placement, and for the small changes of any other."""
-    parts, most = n_layers * n, most_changes(n, n_ranges, n_groups, n_units)
-    sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
+def _room(shape: ModelShape, n_devices: int, n: int, n_ranges: int, *, divide: bool) -> _SearchRoom:
+    """Room for searches near a placement on some of all devices, and for the small changes of any other."""
+    n_layers, n_groups, n_units = shape.n_layers, shape.n_groups, shape.ffn_units
+    most = most_changes(n, n_ranges, n_groups, n_units)
     k = most + n * (n - 1) // 2 * 3 + n + 2 + MOST_EARLIER + 1
-    near, changes, ends = (
-        blank(Batch, count, n_layers, n, count, count, count * parts, count * n_layers, count * parts, n_layers)
-        for count in (k, most, MOST)
+
+    def batch(count: int) -> Packed:
+        parts = count * n_layers * n
+        return blank(Batch, count, n_layers, n, count, count, parts, count * n_layers, parts, n_layers)
+
+    sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
+    return _SearchRoom(
+        blank(Base, *sizes, 2, n_layers * n, n_layers, n_layers * n),
+        *(batch(k), batch(most), blank(Best, 3, 3), batch(MOST), batch(2)),
+        blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 2),
+        blank(Chosen, 3, n_devices, begins_of(shape)[-1], n, n, n * n, n * n),
+        batch(1 + MOST_EARLIER),
+        np.empty(2 * n + 2),
+        k,
     )
-    base, best, found = (
-        blank(Base, *sizes, 2, parts, n_layers, parts),
-        blank(Best, 3, 3),
-        (MOST, MOST, BEGUN, BEGUN, 2),
-    )
-    return _SearchRoom(base, near, changes, best, ends, blank(EndTimes, *found), np.empty(2 * n + 2), k)
 
 
 @lru_cache(maxsize=16)
@@ -87,11 +98,17 @@ def _layer_works(costs: Costs, past: int) -> tuple[FloatArray, FloatArray]:
     return here, works(past + 1) - here
 
 
-def _works_at(view: ClusterView, costs: Costs, past: int) -> Packed:
-    """Works of a layer with so many positions cached."""
-    begin = 0 if view.costs.at_step(1, past) is view.costs else past  # at which they are known
+def _works_at(costs: Costs, past: int, *, always: bool) -> Packed:
+    """Works of a layer with so many positions cached. `always`: the costs are those of all steps."""
+    begin = 0 if always else past  # at which they are known
     here, more = _layer_works(costs, begin)
     return packed(LayerWorks, costs.shape.n_groups, *(here + (past - begin) * more).tolist())
+
+
+@lru_cache(maxsize=16)
+def _works_at_end(costs: Costs, past: int) -> Packed:
+    """The works of a layer when a sequence ends."""
+    return _works_at(costs, past, always=costs.at_step(1, past) is costs)
 
 
 def _cluster(view: ClusterView) -> Packed:
@@ -101,10 +118,11 @@ def _cluster(view: ClusterView) -> Packed:
 
 def fastest(view: ClusterView, size: int) -> list[int]:
     """The devices on which a complete layer takes least, the first where they are alike."""
+    costs = view.costs.at_step(1, view.past)
     chosen, layers_s, works = (
         np.empty(size, np.int64),
         np.empty(view.n_devices),
-        _works_at(view, view.costs.at_step(1, view.past), view.past),
+        _works_at(costs, view.past, always=costs is view.costs),
     )
     functions().fastest(_cluster(view).at, works.at, address_of(layers_s), size, address_of(chosen))
     found: list[int] = chosen.tolist()
@@ -115,104 +133,105 @@ class EndsCode:
     """Ends of descents from placements near the one in force, of models of few layers: all changes are in one batch."""
 
     def __init__(
-        self,
-        view: ClusterView,
-        devices: IntArray,
-        needs: NeedsCode,
-        changes: NearCode,
-        runs: Runs,
-        ranges: IntArray,
-        earlier: ShareArrays,
+        self, view: ClusterView, costs: MoveCosts, devices: IntArray, owners: IntArray, runs: Runs, ranges: IntArray
     ) -> None:
-        """`runs`: each layer alone. `ranges`: of layers that are changed alike. `earlier`: left by the run."""
-        self._functions, self._needs, self._ranges, self.runs = functions(), needs, ranges, runs
-        self._ways, self._n, self._n_layers = needs.ways(runs), len(devices), len(runs.first)
-        sizes = self._n_layers, len(ranges), changes.n_groups, changes.n_units
-        self._room = room = _room(self._n, *sizes, divide=changes.divide)
-        weights, keys = room.numbers[: self._n], room.numbers[self._n : 2 * self._n]
-        found = room.numbers[2 * self._n :].view(np.int64)
-        seeds = packed(Seeds, len(ranges), ranges, devices, weights, keys, found)
-        works, others = _works_at(view, view.costs, view.total_tokens - 1), batch_of(Folded(earlier, runs))
-        tables = needs.memory.at, self._ways.at, _cluster(view).at, works.at
-        self.count: int = self._functions.surround(*tables, room.base.at, room.near.at, others.at, seeds.at)
-        self.beside, self.missing_bytes = int(found[0]), int(found[1])
+        """`owners`: of the placement in force and of others, [k, size]. `runs`: each layer. `ranges`: changed alike."""
+        shape, n = view.costs.shape, len(devices)
+        self._functions, self._costs, self._n, self._runs, self._ranges = functions(), costs, n, runs, ranges
+        self._room = room = _room(shape, view.n_devices, n, len(ranges), divide=view.divide)
+        sizes, prices = bytes_of(view, n), costs.prices
+        self._memory, self._copied, links = memory_tables(sizes), sizes.copied, links_between(prices.links, devices)
+        cluster = packed(Cluster, view.n_devices, sizes.most, view.memory_bytes, prices.processor_s_per_bit)
+        numbers = *owners.shape, shape.n_layers, shape.n_groups, shape.ffn_units
+        self._layouts = packed(Layouts, *numbers, owners, devices)
+        known: int = self._functions.choose(self._layouts.at, cluster.at, links.at, room.chosen.at, room.known.at)
+        self.is_placed = known > 0  # whether the placement in force is on the devices
+        if self.is_placed:
+            self._ways = self._pack_ways()
+            self._look_around(view, devices, known - 1)
+
+    def _pack_ways(self) -> Packed:
+        """The placement where moves begin, and the prices of moves."""
+        costs, view, room = self._costs, self._costs.view, self._room
+        ample, *ends = room.chosen.values[0][:3].view(np.int64).tolist()
+        sizes, chosen, known = costs.weight_bytes, fields_of(Chosen, room.chosen), fields_of(Batch, room.known)
+        return packed(
+            *(WayTables, self._n, view.costs.shape.n_groups, view.weights_on_flash),
+            *(sizes[Kind.HEAD], costs.shards.column, costs.shards.unit, sizes[Kind.EMBED], sizes[Kind.LM_HEAD]),
+            *(costs.table_bytes, costs.group_cache_bytes, view.flash_bytes_per_s, *ends),
+            *(known.heads, known.proj, known.units, chosen.s_per_bit, chosen.handled_s_per_bit),
+            *(ample, chosen.capacity),
+        )
+
+    def _look_around(self, view: ClusterView, devices: IntArray, others: int) -> None:
+        """Write all placements near the one in force. `others`: how many the run has left."""
+        room, n, n_layers = self._room, self._n, len(self._runs.first)
+        left, at = fields_of(Batch, room.known), address_of(room.numbers)
+        begins = (1, 1, n_layers * n, n_layers, n_layers * n)  # of the second placement
+        parts = (part + 8 * begin for part, begin in zip(left[3:8], begins, strict=True))
+        earlier = packed(Batch, others, n_layers, n, *parts, left.lengths)
+        seeds = packed(Seeds, len(self._ranges), self._ranges, devices, at, at + 8 * n, at + 16 * n)
+        tables = self._memory.at, self._ways.at, _cluster(view).at, _works_at_end(view.costs, view.total_tokens - 1).at
+        self.count: int = self._functions.surround(*tables, room.base.at, room.near.at, earlier.at, seeds.at)
+        found: list[int] = room.numbers[2 * n :].view(np.int64).tolist()
+        self.beside, self.missing_bytes = found
 
     def found(
-        self, steps: StepCode, price: float, rules: SearchRules, blocks: Callable[[], "BlocksCode | None"]
-    ) -> tuple[float, list[tuple[float, ShareArrays, float, float | None]]]:
-        """Cost of the placement in force; of the ends, the best first, costs, placements, steps, and migrations.
+        self, steps: StepCode, price: float, rules: SearchRules
+    ) -> tuple[float, list[tuple[float, Callable[[], ShareArrays], float, float | None, int]]]:
+        """Cost of the placement in force; of the ends, the best first, what `search.share_search.End` has of each.
 
-        `price`: of a second of a migration. `blocks`: what knows migrations exactly, if anything does.
+        `price`: of a second of a migration.
         """
         room = self._room
         numbers = self.beside, self.count, rules.work, rules.no_room, rules.worth, rules.least_gain, len(self._ranges)
         terms, prices = packed(Terms, *numbers, self._ranges), packed(CostTerms, price, rules.missing)
-        tables = steps.tables.at, self._needs.memory.at, self._ways.at, steps.scratch.at, prices.at, room.near.at
-        places = room.base.at, room.changes.at, room.best.at, room.ends.at, room.found.at
+        tables = steps.tables.at, self._memory.at, self._ways.at, steps.scratch.at, prices.at, room.near.at
+        places = room.base.at, room.changes.at, room.best.at, room.ends.at, room.times.at
         count = self._functions.find_ends(*tables, *places, terms.at)
-        costs: list[float] = room.found.values[0][:count].tolist()
+        times: list[float] = room.times.values[0][: MOST + count].tolist()
         if count == 1:
-            return costs[0], []
-        steps_s, parts = room.found.values[0][MOST : MOST + count].tolist(), self._parts(room.ends, MOST)
-        known = blocks()
-        moves_s = [None] * count if known is None else known.moving_each_s(room.ends, count)
-        order = sorted(range(1, count), key=costs.__getitem__)
-        return costs[0], [
-            (costs[at], ShareArrays(*(part[at : at + 1] for part in parts)), steps_s[at], moves_s[at]) for at in order
+            return times[0], []
+        moves_s = [None] * count if self.blocks is None else self.blocks.moving_each_s(room.ends, count)
+        ends, order = room.ends.values[0].view(np.int64).copy(), sorted(range(1, count), key=times.__getitem__)
+        return times[0], [
+            (times[at], partial(self._shares, ends, MOST, slice(at, at + 1)), times[MOST + at], moves_s[at], at)
+            for at in order
         ]
+
+    @cached_property
+    def blocks(self) -> BlocksCode | None:
+        """What knows migrations exactly; None where chunks keep processors busy."""
+        if self._costs.prices.chunks_cost:
+            return None
+        shape, chosen = self._costs.view.costs.shape, fields_of(Chosen, self._room.chosen)
+        owners = (chosen.owners + 8 * begin for begin in begins_of(shape)[:-1])
+        return BlocksCode(self._costs, self._layouts, self._n, (*owners, chosen.s_per_bit, chosen.delay_s))
+
+    def owners(self, which: int) -> BlockOwners | None:
+        """Devices of the blocks of one of the ends that were found last; None where nothing knows them."""
+        return None if self.blocks is None else self.blocks.owners_in(self._room.ends, which)
+
+    def pair(self, which: int) -> Packed:
+        """The placement in force, and one of the ends that were found last, as a batch."""
+        self._functions.write_pair(self._room.ends.at, which, self._room.pair.at)
+        return self._room.pair
+
+    def has_room(self, which: int) -> bool:
+        """Whether devices have room for all that a migration to one of the ends brings, beside all that they hold."""
+        pair, scratch = self.pair(which), scratch_for(self._n, 1)
+        return bool(self._functions.have_room(self._memory.at, self._ways.at, pair.at, scratch.at, self._copied))
 
     def placements(self) -> Folded:
         """All placements near, as they are in memory until the next decision."""
-        parts = self._parts(self._room.near, self._room.near_count)
-        return Folded(ShareArrays(*(part[: self.count] for part in parts)), self.runs)
+        numbers = self._room.near.values[0].view(np.int64).copy()
+        return Folded(self._shares(numbers, self._room.near_count, slice(0, self.count)), self._runs)
 
-    def _parts(self, batch: Packed, k: int) -> list[IntArray]:
-        """A copy of a batch with room for k placements, by their parts."""
-        n, n_layers, begin, parts = self._n, self._n_layers, 0, []
-        numbers = batch.values[0].view(np.int64).copy()
+    def _shares(self, numbers: IntArray, k: int, chosen: slice) -> ShareArrays:
+        """Some placements of a batch with room for k."""
+        n, n_layers, begin, parts = self._n, len(self._runs.first), 0, []
         for shape in ((k,), (k,), (k, n_layers, n), (k, n_layers), (k, n_layers, n)):
             size = prod(shape)
-            parts.append(numbers[begin : begin + size].reshape(shape))
+            parts.append(numbers[begin : begin + size].reshape(shape)[chosen])
             begin += size
-        return parts
-
-
-class BlocksCode:
-    """Blocks that a placement assigns to devices, as many as possible where they are, and their migration."""
-
-    def __init__(self, costs: MoveCosts, devices: IntArray, owners: BlockOwners) -> None:
-        """`owners`: of the placement in force, on `devices` [n]."""
-        view, shape = costs.view, costs.view.costs.shape
-        self._functions, n = functions(), len(devices)
-        sizes, links = costs.weight_bytes, view.links.wire
-        shards = (costs.shard_bytes(part(0, at)) for part in (proj, ffn) for at in (0, 1))
-        ends = sizes[Kind.EMBED], sizes[Kind.LM_HEAD], costs.table_bytes
-        blocks = sizes[Kind.HEAD], costs.group_cache_bytes, sizes[Kind.PROJ], sizes[Kind.FFN]
-        between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
-        numbers = n, shape.n_groups, shape.ffn_units, view.weights_on_flash, view.flash_bytes_per_s
-        self._tables = packed(BlockTables, *numbers, *ends, *blocks, *shards, *owners, *between)
-        groups, units = owners.heads.size, owners.units.size
-        self._assigned = blank(Assigned, groups, units, n, n * n, n)
-        self._shapes = owners.heads.shape, owners.units.shape
-
-    def moving_s(self, shares: ShareArrays) -> float:
-        """Seconds that a sequence waits for the migration to a placement."""
-        batch = batch_of(Folded.of(shares))
-        took_s: float = self._functions.moving_s(self._tables.at, batch.at, 0, self._assigned.at)
-        return took_s
-
-    def moving_each_s(self, batch: Packed, count: int) -> list[float]:
-        """Seconds for each of the first placements of a batch."""
-        found_s = np.empty(count)
-        self._functions.moving_each_s(self._tables.at, batch.at, count, self._assigned.at, address_of(found_s))
-        each_s: list[float] = found_s.tolist()
-        return each_s
-
-    def owners(self, shares: ShareArrays) -> BlockOwners:
-        """Owners of the blocks of a placement."""
-        self.moving_s(shares)  # assigns them
-        heads, units = self._shapes
-        numbers = self._assigned.values[0][: prod(heads) + prod(units)].view(np.int64).copy()
-        groups, parts = numbers[: prod(heads)].reshape(heads), numbers[prod(heads) :].reshape(units)
-        ends, whole = np.concatenate([shares.embed, shares.lm_head]), shares.whole_ffn[0]
-        return BlockOwners(ends, groups, shares.proj[0], np.where(whole, parts[:, 0], IN_SHARDS), parts)
+        return ShareArrays(*parts)

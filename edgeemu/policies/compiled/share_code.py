@@ -17,6 +17,7 @@ from edgeemu.policies.compiled import (
     share_descent,
     share_ends,
     share_fill,
+    share_known,
     share_needs,
     share_neighbours,
     share_seeds,
@@ -25,10 +26,10 @@ from edgeemu.policies.compiled import (
     watch_links,
     watch_operations,
 )
-from edgeemu.policies.compiled.share_fill import Speeds, StepWorks
+from edgeemu.policies.compiled.share_fill import Links, Speeds, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.link_matrix import DenseMatrix, FloatArray, LinkMatrix
 from edgeemu.policies.view.share_memory import ShareBytes, ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements
@@ -62,6 +63,9 @@ class _Functions(NamedTuple):
     find_ends: Any
     moving_s: Any
     moving_each_s: Any
+    choose: Any
+    write_pair: Any
+    write_owners: Any
     observe_operations: Any
     observe_messages: Any
     fit: Any
@@ -79,8 +83,9 @@ def functions() -> _Functions:
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
         *(share_seeds.fastest, share_seeds.surround, share_ends.find_ends, share_assigned.moving_s),
-        *(share_assigned.moving_each_s, watch_operations.observe_operations, watch_links.observe_messages),
-        *(watch_links.fit, watch_links.newest, watch_courses.observe_slowdowns),
+        *(share_assigned.moving_each_s, share_known.choose, share_known.write_pair, share_known.write_owners),
+        *(watch_operations.observe_operations, watch_links.observe_messages, watch_links.fit, watch_links.newest),
+        watch_courses.observe_slowdowns,
     )
     made = MachineCode(*every)
     return _Functions(made, *(made[each] for each in every))
@@ -105,13 +110,22 @@ def batch_of(near: Folded) -> Packed:
     return packed(Batch, *shares.heads.shape, *map(np.ascontiguousarray, parts))
 
 
+def links_between(links: LinkMatrix, devices: IntArray) -> Packed:
+    """Links between chosen devices [n]: dense matrices as they are, of others what is between those."""
+    s_per_bit, delay_s = links.s_per_bit, links.delay_s
+    if isinstance(s_per_bit, DenseMatrix) and isinstance(delay_s, DenseMatrix):
+        return packed(Links, s_per_bit.n_devices, devices, s_per_bit.values, delay_s.values)
+    between = (np.ascontiguousarray(each.block(devices, devices)) for each in (s_per_bit, delay_s))
+    return packed(Links, len(devices), np.arange(len(devices)), *between)
+
+
 class _StepSizes(NamedTuple):
     """Fields of the tables of steps on n devices, and the works of their parts: those of heads are affine in `past`."""
 
     fields: tuple[float, ...]
     works: Works
-    of_heads: FloatArray  # [6] of the first group, and of each besides: operations, bytes, bits that are sent
-    more: FloatArray  # [6] for each position that is cached
+    of_heads: tuple[float, ...]  # [6] of the first group, and of each besides: operations, bytes, bits that are sent
+    more: tuple[float, ...]  # [6] for each position that is cached
 
 
 @lru_cache(maxsize=16)
@@ -129,7 +143,8 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
 
     fields = n, shape.n_layers, row, units_row, star, *bits, *lengths
     here = of_heads(past)
-    return _StepSizes(fields, works_of(costs, n, 1, past), here, of_heads(past + 1) - here)
+    more = of_heads(past + 1) - here
+    return _StepSizes(fields, works_of(costs, n, 1, past), tuple(here.tolist()), tuple(more.tolist()))
 
 
 class StepCode:
@@ -141,20 +156,23 @@ class StepCode:
         begin = 0 if view.costs is costs else past  # at which sizes are known
         fields, works, of_heads, more = _step_sizes(costs, n, begin, star=view.star)
         self.tables, self.scratch = blank(StepTables, *fields), scratch_for(n, costs.shape.n_layers)
-        between = (matrix.block(devices, devices) for matrix in (view.links.s_per_bit, view.links.delay_s))
-        speeds = packed(
-            *(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s),
-            *map(np.ascontiguousarray, between),
-        )
-        heads = (of_heads + (past - begin) * more).tolist()
-        parts = packed(StepWorks, works.flops, works.bytes_read, *heads)
-        self._functions.fill(self.tables.at, speeds.at, parts.at)
+        speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
+        heads = [one + (past - begin) * each for one, each in zip(of_heads, more, strict=True)]
+        links, parts = links_between(view.links, devices), packed(StepWorks, works.flops, works.bytes_read, *heads)
+        self._functions.fill(self.tables.at, speeds.at, links.at, parts.at)
 
     def steps(self, near: Folded) -> FloatArray:
         """Time of a step of each placement: [k]."""
         found, batch = np.empty(len(near)), batch_of(near)
         self._functions.steps(self.tables.at, batch.at, self.scratch.at, address_of(found))
         return found
+
+    def steps_of(self, batch: Packed, k: int) -> list[float]:
+        """Time of a step of each placement of a batch: [k]."""
+        found = np.empty(k)
+        self._functions.steps(self.tables.at, batch.at, self.scratch.at, address_of(found))
+        steps_s: list[float] = found.tolist()
+        return steps_s
 
     def costs(self, near: Folded, known: Requirements, price: float, below: float, missing: float) -> FloatArray:
         """Step and migration of each placement, as `share_costs.costs` says: [k]."""
@@ -166,7 +184,7 @@ class StepCode:
 
 
 @lru_cache(maxsize=16)
-def _memory_tables(known: ShareBytes) -> Packed:
+def memory_tables(known: ShareBytes) -> Packed:
     """Bytes as machine code reads them: `known` by its identity."""
     m, s = known, known.sizes
     sizes = (
@@ -189,7 +207,7 @@ class NeedsCode:
     def __init__(self, memory: ShareMemory, moving: ShareMigrations) -> None:
         n = len(memory.capacity)
         self._functions, self._moving, self._ways = functions(), moving, dict[bytes, Packed]()  # by the runs' layers
-        self.memory, self._copied, self.scratch = _memory_tables(memory.bytes), memory.bytes.copied, scratch_for(n, 1)
+        self.memory, self._copied, self.scratch = memory_tables(memory.bytes), memory.bytes.copied, scratch_for(n, 1)
         self._room = memory.ample, memory.capacity
 
     def of(self, near: Folded) -> Requirements:

@@ -11,14 +11,21 @@ BLOCKS = 4  # embedding, projection, feed-forward block, output matrix
 
 
 class Speeds(NamedTuple):
-    """Devices of a cluster as they are expected, and the links between the chosen ones."""
+    """Devices of a cluster as they are expected."""
 
     devices: Ints  # [n] chosen
     flops_per_s: Floats  # of all
     mem_bytes_per_s: Floats
     overhead_s: Floats
-    s_per_bit: Floats  # [n, n]
-    delay_s: Floats  # [n, n]
+
+
+class Links(NamedTuple):
+    """Links between devices, the chosen ones and perhaps others."""
+
+    width: int  # how many they are
+    rows: Ints  # [n] of the chosen ones
+    s_per_bit: Floats  # [width, width]
+    delay_s: Floats  # [width, width]
 
 
 class StepWorks(NamedTuple):
@@ -34,13 +41,12 @@ class StepWorks(NamedTuple):
     more_attention_bits: float
 
 
-def fill(t: StepTables, v: Speeds, p: StepWorks) -> None:
+def fill(t: StepTables, v: Speeds, links: Links, p: StepWorks) -> None:
     """Compute all times of a step."""
+    copy_links(links, t.n, t.s_per_bit, t.delay_s)
     for pair in range(t.n * t.n):
-        t.s_per_bit[pair] = v.s_per_bit[pair]
-        t.delay_s[pair] = v.delay_s[pair]
-        t.hop_s[pair] = t.hidden_bits * v.s_per_bit[pair] + v.delay_s[pair]
-        t.sum_hop_s[pair] = t.partial_bits * v.s_per_bit[pair] + v.delay_s[pair]
+        t.hop_s[pair] = t.hidden_bits * t.s_per_bit[pair] + t.delay_s[pair]
+        t.sum_hop_s[pair] = t.partial_bits * t.s_per_bit[pair] + t.delay_s[pair]
     for groups in range(t.row):
         t.attention_bits[groups] = p.attention_bits + (groups - 1.0) * p.more_attention_bits
     for a in range(t.n):
@@ -53,6 +59,15 @@ def fill(t: StepTables, v: Speeds, p: StepWorks) -> None:
         t.least_sums_s[terms] = t.sums_s[terms]
         for a in range(t.n):
             t.least_sums_s[terms] = min(t.least_sums_s[terms], t.sums_s[a * (t.n + 2) + terms])
+
+
+def copy_links(links: Links, n: int, s_per_bit: Floats, delay_s: Floats) -> None:
+    """Copy the links between the chosen devices: [n, n] each."""
+    for a in range(n):
+        for b in range(n):
+            link = links.rows[a] * links.width + links.rows[b]
+            s_per_bit[a * n + b] = links.s_per_bit[link]
+            delay_s[a * n + b] = links.delay_s[link]
 
 
 def _fill_device(t: StepTables, v: Speeds, p: StepWorks, a: int) -> None:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.blocks import EMBED, LM_HEAD
 from edgeemu.placement.placement import Placement, is_divided
-from edgeemu.policies.view.block_owners import BlockOwners
+from edgeemu.policies.view.block_owners import BlockOwners, begins_of
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.shares import ShareArrays
@@ -35,48 +36,93 @@ def from_now(view: ClusterView, old: PlacementArrays, earlier: PlacementArrays) 
 
 def earlier_shares(view: ClusterView, devices: IntArray) -> ShareArrays:
     """Placements that the run has left, of those on `devices` [n], ascending."""
-    return _shares_of(tuple(map(_Itself, view.earlier)), view.costs.shape, tuple(devices.tolist()))
+    return _shares_of(_Same(view.earlier), view.costs.shape, tuple(devices.tolist()))
+
+
+def earlier_owners(view: ClusterView) -> IntArray:
+    """Owners of the placements that the run has left, but for those that divide a projection otherwise: [k, size]."""
+    return _numbers_of(_Same(view.earlier), view.costs.shape)
+
+
+def owners_of(placement: Placement, shape: ModelShape) -> BlockOwners | None:
+    """Devices of a placement's blocks; None: a projection is not with its heads."""
+    return _owners(_Known(placement), shape)
+
+
+def note_owners(placement: Placement, owners: BlockOwners) -> None:
+    """Keep the owners of a placement that is made of them: nobody has to read them from it."""
+    _owners(_Known(placement, owners), owners.shape)
 
 
 def placed_on(placement: Placement, shape: ModelShape, devices: IntArray) -> "Placed | None":
     """A placement on `devices` [n], ascending; None: it is on others too, or a projection is not with its heads."""
-    return _placed(_Itself(placement), shape, tuple(devices.tolist()))
+    return _placed(_Known(placement), shape, tuple(devices.tolist()))
 
 
 class Placed(NamedTuple):
     """A placement as arrays."""
 
-    owners: BlockOwners
+    owners: BlockOwners  # as places among the devices
     shares: ShareArrays
 
 
-class _Itself:
-    """A placement as the key of a cache, by which object it is: nobody changes those that a run has, or has left."""
+class _Known:
+    """A placement as the key of a cache; nobody changes those that a run has, or has left. `owners`: if it was made."""
 
-    def __init__(self, placement: Placement) -> None:
-        self.placement = placement
+    def __init__(self, placement: Placement, owners: BlockOwners | None = None) -> None:
+        self.placement, self.owners = placement, owners
 
     def __hash__(self) -> int:
-        return id(self.placement)
+        return hash((self.placement.owner.get(EMBED), self.placement.owner.get(LM_HEAD)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and other.placement is self.placement
+        return isinstance(other, _Known) and (
+            other.placement is self.placement or other.placement.owner == self.placement.owner
+        )
+
+
+class _Same:
+    """Earlier placements as the key of a cache, by which object they are."""
+
+    def __init__(self, earlier: tuple[Placement, ...]) -> None:
+        self.earlier = earlier
+
+    def __hash__(self) -> int:
+        return id(self.earlier)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.earlier is self.earlier
+
+
+@lru_cache(maxsize=16)
+def _owners(known: _Known, shape: ModelShape) -> BlockOwners | None:
+    return known.owners or BlockOwners.of(known.placement, shape)
 
 
 @lru_cache(maxsize=4)
-def _shares_of(known: tuple[_Itself, ...], shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays:
+def _numbers_of(known: _Same, shape: ModelShape) -> IntArray:
+    found = [owners_of(each, shape) for each in known.earlier]
+    numbers = [owners.numbers for owners in found if owners is not None]
+    return np.array(numbers, np.int64).reshape(len(numbers), begins_of(shape)[-1])
+
+
+@lru_cache(maxsize=4)
+def _shares_of(known: _Same, shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays:
     """Earlier placements as shares on some devices, ascending, but for those that are on others too."""
     none = np.empty((0, shape.n_layers, len(devices)), np.int64)
     found = [ShareArrays(none[:, 0, 0], none[:, 0, 0], none, none[:, :, 0], none)]
-    for each in known:
-        placed = _placed(each, shape, devices)
+    for each in known.earlier:
+        placed = _placed(_Known(each), shape, devices)
         found += [] if placed is None else [placed.shares]
     return ShareArrays.joined(found)
 
 
 @lru_cache(maxsize=16)
-def _placed(known: _Itself, shape: ModelShape, devices: tuple[int, ...]) -> Placed | None:
+def _placed(known: _Known, shape: ModelShape, devices: tuple[int, ...]) -> Placed | None:
     if not set(devices).issuperset(known.placement.owner.values()):
         return None
-    owners = BlockOwners.of(known.placement, shape, np.array(devices))
-    return None if owners is None else Placed(owners, ShareArrays.owned(owners, len(devices)))
+    owners = _owners(known, shape)
+    if owners is None:
+        return None
+    among = owners.among(np.array(devices))
+    return Placed(among, ShareArrays.owned(among, len(devices)))

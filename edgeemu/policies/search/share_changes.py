@@ -7,24 +7,24 @@ best is reached over half of the change.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import Self
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray, blocks_of
+from edgeemu.placement.arrays import blocks_of
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement, moves
-from edgeemu.policies.compiled.ends_code import BlocksCode
+from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
-from edgeemu.policies.search.going_back import placed_on
+from edgeemu.policies.search.going_back import Placed, note_owners, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising
-from edgeemu.policies.search.share_search import MISSING, End, ShareJudge, ShareSearch
-from edgeemu.policies.search.vicinity import Vicinity
+from edgeemu.policies.search.share_search import MISSING, End, ShareJudge, ShareSearch, ends_by_code
+from edgeemu.policies.search.vicinity import Vicinity, ends_code
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import overfull, refusing_devices
@@ -38,6 +38,7 @@ WORK = 1.2e5  # of the search, some milliseconds
 WORK_TO_CHOOSE = 6e5  # for which as many devices take part as such a search could have
 EXACT = 6  # placements of which the migration is computed exactly
 BESIDE = 24  # neighbours, the best, of which one is looked for that is not refused
+SLOWER = 1e-9  # relative, below which it is rounding
 HALVED = 2  # refused placements, the best, to which a way over another placement is looked for
 
 
@@ -51,58 +52,115 @@ def make_ready(view: ClusterView) -> None:
             better_shares(later, prospect, known)
 
 
-@dataclass(frozen=True)
 class Known:
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
-    current: Placement
-    devices: IntArray  # [n] that take part
-    costs: MoveCosts
-    owners: BlockOwners  # of the current placement
-    base: ShareArrays  # the same
-    needs: FindsNeeds
-    fits: bool  # whether devices have memory for it
-    near: Vicinity
+    def __init__(self, view: ClusterView, current: Placement, owners: BlockOwners) -> None:
+        """`owners`: the devices of its blocks."""
+        self.current, self.devices = current, promising(view, [current], WORK_TO_CHOOSE)  # [n] that take part
+        self.view, self.costs = view, MoveCosts(view)
+        self.code = ends_code(view, self.costs, self.devices, owners)
 
     @classmethod
     def of(cls, view: ClusterView, current: Placement) -> Self | None:
         """None: it is on more devices than are searched, or the shards of a projection are not with their heads."""
-        shape = view.costs.shape
-        devices = promising(view, [current], WORK_TO_CHOOSE)
-        placed = placed_on(current, shape, devices)
-        if placed is None:
-            return None
-        owners, base = placed
-        costs = MoveCosts(view)
-        needs = (NeedsCode if pays(view) else ShareNeeds)(
-            ShareMemory(view, devices), ShareMigrations(costs, devices, base)
-        )
-        near = Vicinity(view, devices, base, needs)
+        owners = owners_of(current, view.costs.shape)
+        known = None if owners is None else cls(view, current, owners)
+        return known if known is not None and known.is_placed else None
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether no others than the chosen devices have blocks."""
+        return self._placed is not None if self.code is None else self.code.is_placed
+
+    @cached_property
+    def _placed(self) -> Placed | None:
+        return placed_on(self.current, self.view.costs.shape, self.devices)
+
+    @property
+    def owners(self) -> BlockOwners:
+        """Places among the devices of its blocks."""
+        assert self._placed is not None, "it is on other devices"
+        return self._placed.owners
+
+    @property
+    def base(self) -> ShareArrays:
+        """The placement itself."""
+        assert self._placed is not None, "it is on other devices"
+        return self._placed.shares
+
+    @cached_property
+    def needs(self) -> FindsNeeds:
+        kind = NeedsCode if pays(self.view) else ShareNeeds
+        return kind(ShareMemory(self.view, self.devices), ShareMigrations(self.costs, self.devices, self.base))
+
+    @cached_property
+    def near(self) -> Vicinity:
+        return Vicinity(self.view, self.devices, self.base, self.needs, self.code)
+
+    @cached_property
+    def fits(self) -> bool:
+        """Whether devices have memory for it."""
+        missing_bytes = self.near.missing_bytes if self.code is None else self.code.missing_bytes
         # The arrays count the bias of shards on too many devices.
-        fits = not near.missing_bytes or view.holds(current)
-        return cls(current, devices, costs, owners, base, needs, fits, near)
+        return not missing_bytes or self.view.holds(self.current)
 
     @cached_property
     def blocks(self) -> BlocksCode | None:
         """Machine code for moves; None where chunks keep processors busy."""
-        code = isinstance(self.needs, NeedsCode) and not self.costs.prices.chunks_cost
-        return BlocksCode(self.costs, self.devices, self.owners) if code else None
+        if self.code is not None:
+            return self.code.blocks
+        code = pays(self.view) and not self.costs.prices.chunks_cost
+        return BlocksCode.of(self.costs, self.devices, self.owners) if code else None
 
     @cached_property
     def present(self) -> ShareJudge:
         """Judge of the next step, as all is now."""
-        return ShareJudge(self.costs.view, self.devices, 1)
+        return ShareJudge(self.view, self.devices, 1)
 
-    def moving_s(self, shares: ShareArrays) -> float:
+    def ends(self, judge: ShareJudge, price: float) -> tuple[float, list[End]]:
+        """Cost of the placement, and where a search near it ends. `price`: of a second of a migration."""
+        if self.code is not None and judge.code is not None:
+            return ends_by_code(judge.code, self.code, WORK, price, fits=self.fits)
+        return self.search(judge, price).ends_near(self.base, self.near, fits=self.fits)
+
+    def search(self, judge: ShareJudge, price: float) -> ShareSearch:
+        """Search for better placements."""
+        return ShareSearch(judge, WORK, self.needs, price)
+
+    def moving_s(self, end: End) -> float:
         """Seconds that a sequence waits for the migration to a placement."""
+        if end.moving_s is not None:
+            return end.moving_s
         if self.blocks is not None:
-            return self.blocks.moving_s(shares)
-        return self.costs.moves_s(moves(self.current, self.placement(shares)))
+            return self.blocks.moving_s(end.shares)
+        return self.costs.moves_s(moves(self.current, self.placement(end)))
 
-    def placement(self, shares: ShareArrays) -> Placement:
+    def has_room(self, end: End) -> bool:
+        """Whether devices have room for all that the migration to a placement brings, beside all that they hold."""
+        if self.code is not None and end.which is not None:
+            return self.code.has_room(end.which)
+        return self.needs.has_room(end.shares)
+
+    def placement(self, end: End) -> Placement:
         """A placement of which as many blocks as possible stay where they are."""
-        owners = shares.owners(0, self.owners) if self.blocks is None else self.blocks.owners(shares)
-        return owners.placement(self.costs.view.costs.shape, self.devices)
+        owners = None if self.code is None or end.which is None else self.code.owners(end.which)
+        if owners is None and self.blocks is not None:
+            owners = self.blocks.owners(end.shares)
+        if owners is None:
+            owners = end.shares.owners(0, self.view.costs.shape, self.owners).on(self.devices)
+        new = owners.placement()
+        note_owners(new, owners)
+        return new
+
+    def is_slower(self, end: End) -> bool:
+        """Whether the next step of a placement with divided layers, or from such a one, takes longer than without."""
+        if self.code is not None and end.which is not None and self.present.code is not None:
+            before, after = self.present.code.steps_of(self.code.pair(end.which), 2)
+            slower = after > before * (1 + SLOWER)
+        else:
+            slower = _is_slower(self.present, end.shares, self.base)
+        return slower and (end.shares.divided or self.base.divided)
 
 
 def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placement | None:
@@ -111,18 +169,18 @@ def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placem
     None: it no longer fits, and no other was found among so few devices.
     """
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
-    search = ShareSearch(judge, WORK, known.needs, judge.second / prospect.tokens)
-    before, ends = search.ends_near(known.base, known.near, lambda: known.blocks, fits=known.fits)
+    price = judge.second / prospect.tokens
+    before, ends = known.ends(judge, price)
     change = _BestChange(view, prospect, known, judge, before)
     for end in ends[:EXACT]:
         change.add(end)
-    if ends and change.shares is None:  # no room on the way to what is best in the end: the best small change
+    if ends and change.best is None:  # no room on the way to what is best in the end: the best small change
         limit = before * (1 - WORTH) if known.fits else before
-        for cost, shares in islice(search.all_below(limit, known.near), BESIDE):
+        for cost, shares in islice(known.search(judge, price).all_below(limit, known.near), BESIDE):
             if change.add(End(cost, shares)):
                 break
-    if change.shares is not None:
-        return change.answer(change.shares)
+    if change.best is not None:
+        return change.answer(change.best)
     return change.by_halves() if known.fits else change.nearest_to_fitting()
 
 
@@ -134,8 +192,8 @@ class _BestChange:
         self._view, self._prospect, self._current, self._known = view, prospect, known.current, known
         self._judge, self._before, self._prices = judge, before, Prices.of(known.costs, prospect, before)
         self._net = 0.0 if known.fits else -np.inf
-        self.shares: ShareArrays | None = None  # the best
-        self._refused: list[tuple[float, ShareArrays]] = []  # what is gained in all, and the placement
+        self.best: End | None = None
+        self._refused: list[tuple[float, End]] = []  # what is gained in all, and the placement
 
     @cached_property
     def _held(self) -> list[Usage]:
@@ -143,27 +201,27 @@ class _BestChange:
 
     def add(self, end: End) -> bool:
         """Take a placement that gains more than the best so far, if no device refuses it; whether it is taken."""
-        known, shares = self._known, end.shares
+        known = self._known
         if end.cost >= MISSING:
             return False
-        gain = self._before - (float(self._judge.promised(shares)[0]) if end.promised is None else end.promised)
+        gain = self._before - (float(self._judge.promised(end.shares)[0]) if end.promised is None else end.promised)
         gained = self._prices.gained_s(gain)
         if gained <= self._net:  # its migration makes it no better
             return False
-        net = gained - (known.moving_s(shares) if end.moving_s is None else end.moving_s) * self._judge.second
+        net = gained - known.moving_s(end) * self._judge.second
         if net <= self._net or (known.fits and gain <= WORTH * self._before):
             return False
-        if not self._is_accepted(shares):
-            self._refused.append((net, shares))
+        if not self._is_accepted(end):
+            self._refused.append((net, end))
             return False
-        self._net, self.shares = net, shares
+        self._net, self.best = net, end
         return True
 
-    def answer(self, shares: ShareArrays) -> Placement:
+    def answer(self, end: End) -> Placement:
         """A placement that was found, or the current one if it would lose."""
-        if self._loses(shares):
+        if self._loses(end):
             return self._current
-        new = self._known.placement(shares)
+        new = self._known.placement(end)
         self._view.fitting.append(new)
         return new
 
@@ -171,7 +229,7 @@ class _BestChange:
         """The current placement, or the half way to a refused one, if both halves gain more than they take."""
         view, known = self._view, self._known
         best = sorted(self._refused, key=lambda refused: -refused[0])[:HALVED]
-        for target in (other for _, shares in best for other in self._with_other_ends(shares)):
+        for target in (other for _, end in best for other in self._with_other_ends(end.shares)):
             new = target.placement(0, view.costs.shape, known.devices, self._current)
             middle = halfway(view, self._current, new) if view.holds(new) else None
             half = None if middle is None else ShareArrays.of(middle, view.costs.shape, known.devices)
@@ -181,7 +239,7 @@ class _BestChange:
             ways_s = known.costs.moves_s(moves(self._current, middle)) + known.costs.moves_s(moves(middle, new))
             steps = self._before, between, after
             if self._prices.pays_by_halves(steps, ways_s * self._judge.second, view.interval_tokens):
-                return self._current if self._loses(half) else middle
+                return self._current if self._loses(End(between, half)) else middle
         return self._current
 
     def _with_other_ends(self, shares: ShareArrays) -> Iterator[ShareArrays]:
@@ -194,15 +252,12 @@ class _BestChange:
             if costs[at] < self._before * (1 - WORTH):
                 yield others.taken([at])
 
-    def _loses(self, shares: ShareArrays) -> bool:
+    def _loses(self, end: End) -> bool:
         """Whether a placement, with divided layers, would lose until the change comes for which it is good.
 
         What no longer fits has to be left.
         """
-        known = self._known
-        if not self._prospect.early or not known.fits or not (shares.divided or known.base.divided):
-            return False
-        return _is_slower(known.present, shares, known.base)
+        return self._prospect.early and self._known.fits and self._known.is_slower(end)
 
     def nearest_to_fitting(self) -> Placement | None:
         """A placement near by that comes closest to fitting, where none that fits is to be had in one step."""
@@ -212,17 +267,17 @@ class _BestChange:
         for at in less[missing_bytes[less].argsort(kind="stable")][:BESIDE].tolist():
             shares = placements.unfolded([at])
             new = shares.placement(0, self._view.costs.shape, known.devices, self._current)
-            if not overfull(self._view, new, self._current) and self._is_accepted(shares):
+            if not overfull(self._view, new, self._current) and self._is_accepted(End(0.0, shares)):
                 return new
         return None
 
-    def _is_accepted(self, shares: ShareArrays) -> bool:
+    def _is_accepted(self, end: End) -> bool:
         view, known = self._view, self._known
-        if view.refused is not None and view.has_refused(known.placement(shares)):
+        if view.refused is not None and view.has_refused(known.placement(end)):
             return False
-        if _counts_exactly(view) and known.needs.has_room(shares):
+        if _counts_exactly(view) and known.has_room(end):
             return True
-        return not refusing_devices(view, self._current, known.placement(shares), self._held)
+        return not refusing_devices(view, self._current, known.placement(end), self._held)
 
 
 def _counts_exactly(view: ClusterView) -> bool:
@@ -244,5 +299,5 @@ def is_slower(view: ClusterView, new: Placement, old: Placement) -> bool:
 def _is_slower(judge: ShareJudge, new: ShareArrays, old: ShareArrays) -> bool:
     """Whether a step of a placement takes longer than that of another."""
     after, before = judge.promised(ShareArrays.joined([new, old])).tolist()
-    slower: bool = after > before * (1 + 1e-9)
+    slower: bool = after > before * (1 + SLOWER)
     return slower

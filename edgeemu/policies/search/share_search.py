@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import starmap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.compiled.ends_code import BlocksCode, SearchRules
+from edgeemu.policies.compiled.ends_code import EndsCode, SearchRules
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, pays
 from edgeemu.policies.search.change_rule import WORTH
@@ -224,22 +224,15 @@ class ShareSearch:
                 return end
         return None
 
-    def ends_near(
-        self, base: ShareArrays, near: "Vicinity", blocks: Callable[[], BlocksCode | None], *, fits: bool
-    ) -> tuple[float, list["End"]]:
+    def ends_near(self, base: ShareArrays, near: "Vicinity", *, fits: bool) -> tuple[float, list["End"]]:
         """Cost of a placement, and placements downhill from the best near it that gain enough, the best first.
 
-        `blocks`: machine code for moves from it. `fits`: whether devices have memory for it; else anything that costs
-        less is enough.
+        `fits`: whether devices have memory for it; else anything that costs less is enough.
         """
-        if near.code is not None and self.judge.code is not None:
-            rules = SearchRules(self.work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
-            before, ends = near.code.found(self.judge.code, self.price, rules, blocks)
-            return before, list(starmap(End, ends))
         itself = Requirements(np.array([near.missing_bytes]), np.zeros(1))
         before = float(self.judge.costs_of(Folded.of(base), itself, 0.0)[0])
         limit = before * (1 - WORTH) if fits else before
-        return before, list(starmap(End, self.better_than(limit, near)))
+        return before, [End(cost, shares) for cost, shares in self.better_than(limit, near)]
 
     def better_than(self, limit: float, near: "Vicinity") -> list[tuple[float, ShareArrays]]:
         """Placements downhill from the best that are near, with costs below a limit: the best first.
@@ -284,13 +277,31 @@ class ShareSearch:
         return below, costs[below]
 
 
-class End(NamedTuple):
+class End:
     """Placement that a search has found, and its cost; what it promises, and its migration, if they are known."""
 
-    cost: float
-    shares: ShareArrays
-    promised: float | None = None  # without the migration
-    moving_s: float | None = None
+    def __init__(
+        self,
+        cost: float,
+        shares: ShareArrays | Callable[[], ShareArrays],
+        promised: float | None = None,
+        moving_s: float | None = None,
+        which: int | None = None,
+    ) -> None:
+        """`promised`: without the migration. `which`: of the placements that machine code has found last."""
+        self.cost, self._shares, self.promised, self.moving_s, self.which = cost, shares, promised, moving_s, which
+
+    @cached_property
+    def shares(self) -> ShareArrays:
+        """The placement, which is read from memory when somebody asks for it."""
+        return self._shares if isinstance(self._shares, ShareArrays) else self._shares()
+
+
+def ends_by_code(steps: StepCode, code: EndsCode, work: float, price: float, *, fits: bool) -> tuple[float, list[End]]:
+    """Find what `ShareSearch.ends_near` finds, with all that is known of it."""
+    rules = SearchRules(work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
+    before, ends = code.found(steps, price, rules)
+    return before, list(starmap(End, ends))
 
 
 class _Ends:

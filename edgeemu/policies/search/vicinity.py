@@ -6,13 +6,14 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.compiled.ends_code import EndsCode
-from edgeemu.policies.compiled.near_code import NearCode
-from edgeemu.policies.compiled.share_code import NeedsCode
-from edgeemu.policies.search.going_back import earlier_shares
+from edgeemu.policies.compiled.share_code import pays
+from edgeemu.policies.search.going_back import earlier_owners, earlier_shares
 from edgeemu.policies.search.share_moves import FEW_LAYERS, all_around, scopes
 from edgeemu.policies.search.share_proposals import simple_seeds
 from edgeemu.policies.search.share_search import changes_of
+from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_needs import FindsNeeds, Requirements
 from edgeemu.policies.view.share_runs import Folded, Runs
 from edgeemu.policies.view.shares import ShareArrays
@@ -24,19 +25,17 @@ class Vicinity:
     Others are the same on other devices, simple placements, and those that the run has left.
     """
 
-    def __init__(self, view: ClusterView, devices: IntArray, base: ShareArrays, needs: FindsNeeds) -> None:
-        self._view, self._devices, self._base, self._needs, n_layers = view, devices, base, needs, base.proj.shape[1]
-        changes, code = changes_of(view), None
-        if isinstance(needs, NeedsCode) and isinstance(changes, NearCode) and n_layers <= FEW_LAYERS:
-            runs, ranges = _each_layer(n_layers)
-            code = EndsCode(view, devices, needs, changes, runs, ranges, earlier_shares(view, devices))
-        self.code: EndsCode | None = code
+    def __init__(
+        self, view: ClusterView, devices: IntArray, base: ShareArrays, needs: FindsNeeds, code: EndsCode | None
+    ) -> None:
+        """`code`: machine code that has looked around."""
+        self._view, self._devices, self._base, self._needs, self._code = view, devices, base, needs, code
 
     @cached_property
     def _made(self) -> tuple[Folded, int]:
         """The placements, and how many are neighbours."""
-        if self.code is not None:
-            return self.code.placements(), self.code.beside
+        if self._code is not None:
+            return self._code.placements(), self._code.beside
         others = ShareArrays.joined(
             [simple_seeds(self._view, self._devices), earlier_shares(self._view, self._devices)]
         )
@@ -57,14 +56,23 @@ class Vicinity:
     @cached_property
     def missing_bytes(self) -> int:
         """Bytes that devices lack for the placement in force."""
-        if self.code is not None:
-            return self.code.missing_bytes
+        if self._code is not None:
+            return self._code.missing_bytes
         return int(self._needs.of(Folded.of(self._base)).missing_bytes[0])
 
     @cached_property
     def needs(self) -> Requirements:
         """Requirements of the placements."""
         return self._needs.of(self.placements)
+
+
+def ends_code(view: ClusterView, costs: MoveCosts, devices: IntArray, current: BlockOwners) -> EndsCode | None:
+    """Machine code that looks around a placement; None where there is none."""
+    n_layers = view.costs.shape.n_layers
+    if n_layers > FEW_LAYERS or not pays(view):
+        return None
+    owners = np.concatenate([current.numbers[None], earlier_owners(view)])  # [k, size]
+    return EndsCode(view, costs, devices, owners, *_each_layer(n_layers))
 
 
 @lru_cache(maxsize=4)

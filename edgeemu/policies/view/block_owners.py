@@ -1,111 +1,136 @@
-"""Owners of a model's blocks on chosen devices, as arrays: heads, and projections and feed-forward blocks in shards."""
+"""Owners of a model's blocks as arrays: of heads, and of projections and feed-forward blocks whole or in shards."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import accumulate, chain, pairwise
+from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, proj, shards
+from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, ffn, head, proj
 from edgeemu.placement.placement import Placement
 from edgeemu_kernels.shape import ModelShape
 
-BoolArray = NDArray[np.bool_]
 IN_SHARDS = -1  # in place of the device of a block; the shards of a projection are with their heads
 
 
 class BlockOwners(NamedTuple):
-    """Devices of one placement's blocks, as places among chosen ones."""
+    """Devices of one placement's blocks: of a cluster, or as places among chosen ones.
 
-    ends: IntArray  # [2] embedding, output matrix
-    heads: IntArray  # [n_layers, n_groups]
-    projs: IntArray  # [n_layers] or IN_SHARDS
-    ffns: IntArray  # [n_layers] or IN_SHARDS
-    units: IntArray  # [n_layers, ffn_units] of whole blocks all on one device
+    They are in one array: of the embedding and the output matrix; of heads [n_layers, n_groups]; of projections, and of
+    feed-forward blocks, or IN_SHARDS, [n_layers] each; of units [n_layers, ffn_units], of whole blocks all on one.
+    """
+
+    numbers: IntArray  # [2 + n_layers * (n_groups + 2 + ffn_units)]
+    shape: ModelShape
+
+    @property
+    def ends(self) -> IntArray:
+        """Embedding, output matrix: [2]."""
+        return self.numbers[:2]
+
+    @property
+    def heads(self) -> IntArray:
+        """Heads: [n_layers, n_groups]."""
+        return self._part(1).reshape(self.shape.n_layers, -1)
+
+    @property
+    def projs(self) -> IntArray:
+        """Projections, or IN_SHARDS: [n_layers]."""
+        return self._part(2)
+
+    @property
+    def ffns(self) -> IntArray:
+        """Feed-forward blocks, or IN_SHARDS: [n_layers]."""
+        return self._part(3)
+
+    @property
+    def units(self) -> IntArray:
+        """Units: [n_layers, ffn_units]."""
+        return self._part(4).reshape(self.shape.n_layers, -1)
+
+    def _part(self, which: int) -> IntArray:
+        begins = begins_of(self.shape)
+        return self.numbers[begins[which] : begins[which + 1]]
 
     @classmethod
-    def of(cls, placement: Placement, shape: ModelShape, devices: IntArray) -> Self | None:
-        """Owners on `devices` [n], ascending; None: a projection is divided otherwise than with its heads."""
-        owner, blocks, place = placement.owner, _blocks(shape), np.full(int(devices[-1]) + 1, IN_SHARDS)
-        place[devices] = np.arange(len(devices))  # of each device
-        split_projs = tuple(block not in owner for block in blocks.projs)
-        split_ffns = tuple(block not in owner for block in blocks.ffns)
-        order = _block_order(shape, split_projs, split_ffns)
-        found = place[np.array(order.held(owner), np.int64)]  # [n_held]
-        ends, heads, projs, columns, ffns, units = (found[begin:end] for begin, end in pairwise(order.ends))
-        heads = heads.reshape(shape.n_layers, shape.n_groups)
-        if len(columns) and (columns.reshape(-1, shape.n_groups) != heads[order.split_projs]).any():
-            return None
-        all_projs, all_ffns = np.full((2, shape.n_layers), IN_SHARDS)
-        all_projs[~order.split_projs], all_ffns[~order.split_ffns] = projs, ffns
-        all_units = np.repeat(all_ffns[:, None], shape.ffn_units, 1)
-        all_units[order.split_ffns] = units.reshape(-1, shape.ffn_units)
-        return cls(ends, heads, all_projs, all_ffns, all_units)
+    def joined(cls, parts: tuple[IntArray, ...], shape: ModelShape) -> Self:
+        """Owners by their parts."""
+        return cls(np.concatenate([part.ravel() for part in parts]), shape)
 
-    def placement(self, shape: ModelShape, devices: IntArray) -> Placement:
-        """The placement of the blocks on `devices` [n]."""
-        blocks, (embed, lm_head) = _blocks(shape), devices[self.ends].tolist()
-        heads, units = devices[self.heads].tolist(), devices[self.units].tolist()
-        owner: dict[Block, int] = {EMBED: embed}
-        for layer, (whole_proj, whole_ffn) in enumerate(zip(self.projs.tolist(), self.ffns.tolist(), strict=True)):
-            owner.update(zip(blocks.of_layers[layer], heads[layer], strict=True))
-            if whole_proj >= 0:
-                owner[blocks.projs[layer]] = int(devices[whole_proj])
-            else:
-                owner.update(zip(blocks.columns[layer], heads[layer], strict=True))
-            if whole_ffn >= 0:
-                owner[blocks.ffns[layer]] = int(devices[whole_ffn])
-            else:
-                owner.update(zip(blocks.units[layer], units[layer], strict=True))
-        owner[LM_HEAD] = lm_head
-        return Placement(owner)
+    @classmethod
+    def of(cls, placement: Placement, shape: ModelShape) -> Self | None:
+        """Devices of a placement; None: a projection is divided otherwise than with its heads."""
+        owner = placement.owner
+        order = _order(shape, tuple(map(owner.__contains__, _wholes(shape))))
+        # Most placements are in model order.
+        held = owner.values() if tuple(owner) == order.blocks else order.held(owner)
+        devices = np.fromiter(chain(held, (IN_SHARDS,)), np.int64, len(order.blocks) + 1)
+        numbers = devices[order.written]
+        return cls(numbers, shape) if (numbers[order.read] == devices[:-1]).all() else None
 
+    def among(self, devices: IntArray) -> Self:
+        """Devices of the cluster as places among `devices` [n], ascending, which all of them are."""
+        places = np.full(int(devices[-1]) + 2, IN_SHARDS)  # of each device, and in the last place of none
+        places[devices] = np.arange(len(devices))
+        return type(self)(places[self.numbers], self.shape)
 
-class _Blocks(NamedTuple):
-    """Names of a model's blocks and shards, made once: all heads, and by layer."""
+    def on(self, devices: IntArray) -> Self:
+        """Places among `devices` [n] as devices of the cluster."""
+        return type(self)(np.append(devices, IN_SHARDS)[self.numbers], self.shape)
 
-    heads: list[Block]
-    of_layers: list[list[Block]]  # the heads of each
-    projs: list[Block]
-    ffns: list[Block]
-    columns: list[list[Block]]  # of divided projections
-    units: list[list[Block]]  # of divided feed-forward blocks
-
-
-@lru_cache(maxsize=4)
-def _blocks(shape: ModelShape) -> _Blocks:
-    layers = range(shape.n_layers)
-    heads = [[head(layer, group) for group in range(shape.n_groups)] for layer in layers]
-    return _Blocks(
-        list(chain.from_iterable(heads)),
-        heads,
-        [proj(layer) for layer in layers],
-        [ffn(layer) for layer in layers],
-        [shards(shape, Kind.PROJ, layer) for layer in layers],
-        [shards(shape, Kind.FFN, layer) for layer in layers],
-    )
-
-
-class _BlockOrder(NamedTuple):
-    """Order in which devices of blocks are looked up: ends, heads, whole projections, columns, whole blocks, units."""
-
-    held: Callable[[Mapping[Block, int]], tuple[int, ...]]
-    ends: list[int]  # where each kind begins, and the last ends
-    split_projs: BoolArray  # [n_layers]
-    split_ffns: BoolArray  # [n_layers]
+    def placement(self) -> Placement:
+        """The placement of the blocks."""
+        begins = begins_of(self.shape)
+        order = _order(self.shape, tuple((self.numbers[begins[2] : begins[4]] >= 0).tolist()))
+        return Placement(dict(zip(order.blocks, self.numbers[order.read].tolist(), strict=True)))
 
 
 @lru_cache(maxsize=16)
-def _block_order(shape: ModelShape, split_projs: tuple[bool, ...], split_ffns: tuple[bool, ...]) -> _BlockOrder:
-    """The order where these layers are divided."""
-    blocks, parts = _blocks(shape), [[EMBED, LM_HEAD]]
-    parts.append(blocks.heads)
-    for split, wholes, shares in ((split_projs, blocks.projs, blocks.columns), (split_ffns, blocks.ffns, blocks.units)):
-        parts.append([whole for whole, divided in zip(wholes, split, strict=True) if not divided])
-        parts.append([part for share, divided in zip(shares, split, strict=True) if divided for part in share])
-    ends = list(accumulate(map(len, parts), initial=0))
-    return _BlockOrder(itemgetter(*chain.from_iterable(parts)), ends, np.array(split_projs), np.array(split_ffns))
+def begins_of(shape: ModelShape) -> tuple[int, ...]:
+    """Where the parts of `BlockOwners` begin, and the last ends."""
+    n_layers, n_heads = shape.n_layers, shape.n_layers * shape.n_groups
+    ends, projs = 2, 2 + n_heads
+    return 0, ends, projs, projs + n_layers, projs + 2 * n_layers, projs + n_layers * (2 + shape.ffn_units)
+
+
+@lru_cache(maxsize=4)
+def _wholes(shape: ModelShape) -> list[Block]:
+    """Undivided projections, then feed-forward blocks."""
+    return [whole(layer) for whole in (proj, ffn) for layer in range(shape.n_layers)]
+
+
+class _BlockOrder(NamedTuple):
+    """Blocks of a model in its order, where some layers are divided, and where their devices are."""
+
+    blocks: tuple[Block, ...]  # [n_held]
+    held: Callable[[Mapping[Block, int]], tuple[int, ...]]  # looks them up
+    read: IntArray  # [n_held] which of the owners each has
+    written: IntArray  # of all owners, which block has it; the last of all: none
+
+
+@lru_cache(maxsize=16)
+def _order(shape: ModelShape, wholes: tuple[bool, ...]) -> _BlockOrder:
+    """The order where these are whole, of projections and then of feed-forward blocks."""
+    begins, n_groups, n_units = begins_of(shape), shape.n_groups, shape.ffn_units
+    placed, whole_ffns = [(EMBED, 0)], wholes[shape.n_layers :]
+    for layer in range(shape.n_layers):
+        first_head, first_unit = begins[1] + layer * n_groups, begins[4] + layer * n_units
+        placed += [(head(layer, group), first_head + group) for group in range(n_groups)]
+        if wholes[layer]:
+            placed.append((proj(layer), begins[2] + layer))
+        else:
+            placed += [(proj(layer, group), first_head + group) for group in range(n_groups)]
+        if whole_ffns[layer]:
+            placed.append((ffn(layer), begins[3] + layer))
+        else:
+            placed += [(ffn(layer, unit), first_unit + unit) for unit in range(n_units)]
+    placed.append((LM_HEAD, 1))
+    blocks, read = zip(*placed, strict=True)
+    written = np.full(begins[-1], IN_SHARDS)
+    written[list(read)] = np.arange(len(read))
+    for layer in np.flatnonzero(whole_ffns).tolist():
+        written[begins[4] + layer * n_units : begins[4] + (layer + 1) * n_units] = written[begins[3] + layer]
+    return _BlockOrder(blocks, itemgetter(*blocks), np.array(read), written)

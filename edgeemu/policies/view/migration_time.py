@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,20 @@ def _weights(costs: Costs) -> Mapping[Kind, float]:
 @lru_cache(maxsize=64)
 def _shard_bytes(costs: Costs, shard: Block) -> float:
     return float(weight_bytes(shard, costs))
+
+
+class ShardBytes(NamedTuple):
+    """Bytes of weights that shards bring, the first of a layer, with the bias, and the others."""
+
+    first_column: float
+    column: float
+    first_unit: float
+    unit: float
+
+
+@lru_cache(maxsize=16)
+def _shards(costs: Costs) -> ShardBytes:
+    return ShardBytes(*(_shard_bytes(costs, part(0, at)) for part in (proj, ffn) for at in (0, 1)))
 
 
 class MoveCosts:
@@ -188,6 +203,11 @@ class MoveCosts:
             chunks[source, target] += self._chunks(sent_bits)
             flash_s[target] += size / self.view.flash_bytes_per_s if on_flash else 0.0
         return self._slowest_s(bits, chunks, flash_s)
+
+    @property
+    def shards(self) -> ShardBytes:
+        """Bytes of weights that shards bring."""
+        return _shards(self._costs)
 
     def shard_bytes(self, shard: Block) -> float:
         """Bytes of weights that a shard brings."""

@@ -62,6 +62,13 @@ class ShareBytes:
         self.most = blocks + workspace + int(self.collective.max()) * self.once + s.proj_messages  # of any placement
 
 
+def bytes_of(view: ClusterView, n: int) -> ShareBytes:
+    """Bytes of shares on any n devices of a view."""
+    w = view.workload
+    costs = view.costs.at_step(1, w.total_tokens - 1)
+    return _share_bytes(costs, w.prompt_tokens, w.total_tokens, w.concurrent, n, star=view.star)
+
+
 @lru_cache(maxsize=16)
 def _share_bytes(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool) -> ShareBytes:
     """Bytes of shares, made once for all decisions of a run."""
@@ -72,12 +79,7 @@ class ShareMemory:
     """Sizes of shares on chosen devices [n], and what placements need."""
 
     def __init__(self, view: ClusterView, devices: IntArray) -> None:
-        workload = view.workload
-        costs, sequence = (
-            view.costs.at_step(1, workload.total_tokens - 1),
-            (workload.prompt_tokens, workload.total_tokens),
-        )
-        self.bytes = _share_bytes(costs, *sequence, workload.concurrent, len(devices), star=view.star)
+        self.bytes = bytes_of(view, len(devices))
         self.capacity = view.memory_bytes[devices]  # [n]
 
     @property

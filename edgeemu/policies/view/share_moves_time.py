@@ -6,7 +6,7 @@ What each device receives is exact; that it all comes from the device that gives
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.blocks import Kind, ffn, proj
+from edgeemu.placement.blocks import Kind
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.shares import ShareArrays
@@ -24,7 +24,7 @@ class ShareMigrations:
         sizes = costs.weight_bytes
         self.embed, self.lm_head, self.head = sizes[Kind.EMBED], sizes[Kind.LM_HEAD], sizes[Kind.HEAD]
         self.cache, self.table = costs.group_cache_bytes, costs.table_bytes
-        self.column, self.unit = costs.shard_bytes(proj(0, 1)), costs.shard_bytes(ffn(0, 1))
+        self.column, self.unit = costs.shards.column, costs.shards.unit
 
     def arriving_bytes(self, shares: ShareArrays) -> FloatArray:
         """Bytes that each device receives, without the bias of a first shard: [k, n]."""

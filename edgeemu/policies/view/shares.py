@@ -103,8 +103,8 @@ class ShareArrays:
     @classmethod
     def of(cls, placement: Placement, shape: ModelShape, devices: IntArray) -> Self | None:
         """One placement on `devices` [n], ascending; None: a projection is divided otherwise than with its heads."""
-        owners = BlockOwners.of(placement, shape, devices)
-        return None if owners is None else cls.owned(owners, len(devices))
+        owners = BlockOwners.of(placement, shape)
+        return None if owners is None else cls.owned(owners.among(devices), len(devices))
 
     @classmethod
     def owned(cls, owners: BlockOwners, n: int) -> Self:
@@ -114,18 +114,18 @@ class ShareArrays:
 
     def placement(self, number: int, shape: ModelShape, devices: IntArray, old: Placement | None = None) -> Placement:
         """One of them as blocks on `devices` [n]; as many groups and units as possible stay where `old` has them."""
-        before = None if old is None else BlockOwners.of(old, shape, devices)
-        return self.owners(number, before).placement(shape, devices)
+        owners = None if old is None else BlockOwners.of(old, shape)
+        before = None if owners is None else owners.among(devices)
+        return self.owners(number, shape, before).on(devices).placement()
 
-    def owners(self, number: int, old: BlockOwners | None) -> BlockOwners:
+    def owners(self, number: int, shape: ModelShape, old: BlockOwners | None) -> BlockOwners:
         """The owners of the blocks of one of them; as many groups and units as possible stay where `old` has them."""
         heads, units, whole = self.heads[number], self.units[number], self.whole_ffn[number]
         ends = np.array([self.embed[number], self.lm_head[number]])
         before = (None, None) if old is None else (old.heads, old.units)
         assigned = _assigned(heads, before[0]), _assigned(units, before[1])
-        return BlockOwners(
-            ends, assigned[0], self.proj[number], np.where(whole, units.argmax(1), IN_SHARDS), assigned[1]
-        )
+        whole_ffns = np.where(whole, units.argmax(1), IN_SHARDS)
+        return BlockOwners.joined((ends, assigned[0], self.proj[number], whole_ffns, assigned[1]), shape)
 
 
 def _counted(at: IntArray, n: int) -> IntArray:

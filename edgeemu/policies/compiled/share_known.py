@@ -1,0 +1,150 @@
+"""Placements that a decision knows, as chosen devices have them, and one of those as a cluster has it.
+
+`view.block_owners` and `view.shares` say the same. Of models of few layers: each is a run.
+"""
+
+from typing import NamedTuple
+
+from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
+from edgeemu.policies.compiled.share_fill import Links, copy_links
+from edgeemu.policies.compiled.tables import Batch
+from edgeemu_kernels.arrays import Floats, Ints
+
+IN_SHARDS = -1  # in place of a device: a block is in shards; in place of a place: it is not among the chosen
+
+
+class Layouts(NamedTuple):
+    """Owners of blocks in several placements, as `view.block_owners` has them, and the devices that take part."""
+
+    k: int  # the one in force, then others
+    size: int  # of the numbers of each
+    n_layers: int
+    n_groups: int
+    n_units: int
+    owners: Ints  # [k, size] devices of the cluster
+    devices: Ints  # [n] chosen ones, ascending
+
+
+class Cluster(NamedTuple):
+    """All devices, as migrations know them."""
+
+    n: int
+    most: int  # bytes of any placement on one of them
+    memory_bytes: Ints  # [n]
+    handled_s_per_bit: Floats  # [n]
+
+
+class Chosen(NamedTuple):
+    """Places to write in: what the chosen devices have."""
+
+    found: Ints  # [3] whether each has memory for any placement, and the ends of the one in force
+    places: Ints  # [n_devices] of each device of the cluster among them, or none
+    owners: Ints  # [size] of the placement in force, as places
+    capacity: Ints  # [n] bytes
+    handled_s_per_bit: Floats  # [n]
+    s_per_bit: Floats  # [n, n]
+    delay_s: Floats  # [n, n]
+
+
+def choose(p: Layouts, v: Cluster, links: Links, c: Chosen, b: Batch) -> int:
+    """Write what the chosen devices have, and the placements that are on them alone; how many these are.
+
+    None, if the placement in force is on others too.
+    """
+    c.found[0] = 1
+    for device in range(v.n):
+        c.places[device] = IN_SHARDS
+    for a in range(b.n):
+        device = p.devices[a]
+        c.places[device] = a
+        c.capacity[a] = v.memory_bytes[device]
+        c.handled_s_per_bit[a] = v.handled_s_per_bit[device]
+        if v.memory_bytes[device] < v.most:
+            c.found[0] = 0
+    copy_links(links, b.n, c.s_per_bit, c.delay_s)
+    count = 0
+    for which in range(p.k):
+        if _is_on_chosen(p, c, which):
+            _write(p, c, b, count, which)
+            count += 1
+        elif which == 0:
+            return 0
+    for at in range(p.size):
+        c.owners[at] = IN_SHARDS if p.owners[at] < 0 else c.places[p.owners[at]]
+    c.found[1] = c.owners[0]
+    c.found[2] = c.owners[1]
+    return count
+
+
+def _is_on_chosen(p: Layouts, c: Chosen, which: int) -> bool:
+    for at in range(p.size):
+        device = p.owners[which * p.size + at]
+        if device >= 0 and c.places[device] < 0:
+            return False
+    return True
+
+
+def _write(p: Layouts, c: Chosen, b: Batch, count: int, which: int) -> None:
+    """Write a placement into a batch."""
+    owners = p.owners[which * p.size :]
+    heads = owners[2:]
+    projs = heads[p.n_layers * p.n_groups :]
+    units = projs[2 * p.n_layers :]
+    b.embed[count] = c.places[owners[0]]
+    b.lm_head[count] = c.places[owners[1]]
+    for run in range(b.n_runs):
+        here = count * b.n_runs + run
+        b.proj[here] = c.places[projs[run]] if projs[run] >= 0 else IN_SHARDS
+        _count(c, heads[run * p.n_groups :], p.n_groups, b.heads[here * b.n :], b.n)
+        _count(c, units[run * p.n_units :], p.n_units, b.units[here * b.n :], b.n)
+
+
+def _count(c: Chosen, owners: Ints, parts: int, counts: Ints, n: int) -> None:
+    """Count the parts of a layer that each device has."""
+    for a in range(n):
+        counts[a] = 0
+    for part in range(parts):
+        counts[c.places[owners[part]]] += 1
+
+
+def write_pair(e: Batch, which: int, pair: Batch) -> None:
+    """Write the first placement of a batch, and another one."""
+    _copy(e, 0, pair, 0)
+    _copy(e, which, pair, 1)
+
+
+def _copy(e: Batch, which: int, b: Batch, count: int) -> None:
+    b.embed[count] = e.embed[which]
+    b.lm_head[count] = e.lm_head[which]
+    for run in range(e.n_runs):
+        b.lengths[run] = e.lengths[run]
+        b.proj[count * e.n_runs + run] = e.proj[which * e.n_runs + run]
+    for at in range(e.n_runs * e.n):
+        b.heads[count * e.n_runs * e.n + at] = e.heads[which * e.n_runs * e.n + at]
+        b.units[count * e.n_runs * e.n + at] = e.units[which * e.n_runs * e.n + at]
+
+
+def write_owners(a: BlockTables, b: Batch, which: int, g: Assigned, p: Layouts, owners: Ints) -> None:
+    """Write who has the blocks of a placement, as devices of the cluster: as many as possible stay. [size]."""
+    moving_s(a, b, which, g)  # assigns them
+    heads = owners[2:]
+    projs = heads[p.n_layers * p.n_groups :]
+    ffns = projs[p.n_layers :]
+    units = ffns[p.n_layers :]
+    owners[0] = p.devices[b.embed[which]]
+    owners[1] = p.devices[b.lm_head[which]]
+    for part in range(p.n_layers * p.n_groups):
+        heads[part] = p.devices[g.heads[part]]
+    for part in range(p.n_layers * p.n_units):
+        units[part] = p.devices[g.units[part]]
+    layer = 0
+    for run in range(b.n_runs):
+        at = which * b.n_runs + run
+        proj, ffn = b.proj[at], IN_SHARDS
+        for place in range(b.n):
+            if b.units[at * b.n + place] == p.n_units:
+                ffn = p.devices[place]
+        for _ in range(b.lengths[run]):
+            projs[layer] = p.devices[proj] if proj >= 0 else IN_SHARDS
+            ffns[layer] = ffn
+            layer += 1
