@@ -140,11 +140,13 @@ class EndsCode:
         self._functions, self._costs, self._n, self._runs, self._ranges = functions(), costs, n, runs, ranges
         self._room = room = _room(shape, view.n_devices, n, len(ranges), divide=view.divide)
         sizes, prices = bytes_of(view, n), costs.prices
-        self._memory, self._copied, links = memory_tables(sizes), sizes.copied, links_between(prices.links, devices)
+        self._memory, self._copied = memory_tables(sizes), sizes.copied
+        links, rows = links_between(prices.links, devices)
         cluster = packed(Cluster, view.n_devices, sizes.most, view.memory_bytes, prices.processor_s_per_bit)
         numbers = *owners.shape, shape.n_layers, shape.n_groups, shape.ffn_units
         self._layouts = packed(Layouts, *numbers, owners, devices)
-        known: int = self._functions.choose(self._layouts.at, cluster.at, links.at, room.chosen.at, room.known.at)
+        tables = self._layouts.at, cluster.at, links.at, address_of(rows)
+        known: int = self._functions.choose(*tables, room.chosen.at, room.known.at)
         self.is_placed = known > 0  # whether the placement in force is on the devices
         if self.is_placed:
             self._ways = self._pack_ways()

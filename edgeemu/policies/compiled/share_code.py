@@ -34,7 +34,7 @@ from edgeemu.policies.view.share_memory import ShareBytes, ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements
 from edgeemu.policies.view.share_runs import Folded, Runs
-from edgeemu.policies.view.share_times import Works, works_of
+from edgeemu.policies.view.share_times import works_of
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed
@@ -110,27 +110,32 @@ def batch_of(near: Folded) -> Packed:
     return packed(Batch, *shares.heads.shape, *map(np.ascontiguousarray, parts))
 
 
-def links_between(links: LinkMatrix, devices: IntArray) -> Packed:
-    """Links between chosen devices [n]: dense matrices as they are, of others what is between those."""
-    s_per_bit, delay_s = links.s_per_bit, links.delay_s
-    if isinstance(s_per_bit, DenseMatrix) and isinstance(delay_s, DenseMatrix):
-        return packed(Links, s_per_bit.n_devices, devices, s_per_bit.values, delay_s.values)
-    between = (np.ascontiguousarray(each.block(devices, devices)) for each in (s_per_bit, delay_s))
-    return packed(Links, len(devices), np.arange(len(devices)), *between)
+def links_between(links: LinkMatrix, devices: IntArray) -> tuple[Packed, IntArray]:
+    """Links between chosen devices [n], and the rows of those among them: of dense matrices all."""
+    if isinstance(links.s_per_bit, DenseMatrix) and isinstance(links.delay_s, DenseMatrix):
+        return _all_links(links), devices
+    between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
+    return packed(Links, len(devices), *between), np.arange(len(devices))
+
+
+@lru_cache(maxsize=4)
+def _all_links(links: LinkMatrix) -> Packed:
+    """Dense matrices as they are: of one decision, several judges have the same."""
+    assert isinstance(links.s_per_bit, DenseMatrix)
+    assert isinstance(links.delay_s, DenseMatrix)
+    return packed(Links, links.s_per_bit.n_devices, links.s_per_bit.values, links.delay_s.values)
 
 
 class _StepSizes(NamedTuple):
-    """Fields of the tables of steps on n devices, and the works of their parts: those of heads are affine in `past`."""
+    """Fields of the tables of steps on n devices, and the works of their parts."""
 
     fields: tuple[float, ...]
-    works: Works
-    of_heads: tuple[float, ...]  # [6] of the first group, and of each besides: operations, bytes, bits that are sent
-    more: tuple[float, ...]  # [6] for each position that is cached
+    works: Packed
 
 
 @lru_cache(maxsize=16)
 def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
-    """Sizes of steps with `past` positions cached."""
+    """Sizes of steps with `past` positions cached, or more."""
     shape, row, units_row = costs.shape, costs.shape.n_groups + 1, n_shards(costs.shape, Kind.FFN) + 1
     bits = (8.0 * size for size in (costs.activation_bytes(1), costs.chunk_bytes(1, 1), costs.token_bytes()))
     lengths = n * n, n * n, n, n, n, n, n * row, n * row, n * units_row, n * (n + 2), row, n * n, n * n, n, n + 2
@@ -141,10 +146,10 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
         pairs = [work.flops for work in works], [work.bytes_read for work in works], sent
         return np.array([number for one, two in pairs for number in (one, two - one)], np.float64)
 
+    works, heads = works_of(costs, n, 1, past), of_heads(past)
+    more = of_heads(past + 1) - heads  # works of heads are affine in `past`
     fields = n, shape.n_layers, row, units_row, star, *bits, *lengths
-    here = of_heads(past)
-    more = of_heads(past + 1) - here
-    return _StepSizes(fields, works_of(costs, n, 1, past), tuple(here.tolist()), tuple(more.tolist()))
+    return _StepSizes(fields, packed(StepWorks, works.flops, works.bytes_read, past, heads, more))
 
 
 class StepCode:
@@ -154,12 +159,11 @@ class StepCode:
         """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
         self._functions, costs, n = functions(), view.costs.at_step(1, past), len(devices)
         begin = 0 if view.costs is costs else past  # at which sizes are known
-        fields, works, of_heads, more = _step_sizes(costs, n, begin, star=view.star)
+        fields, works = _step_sizes(costs, n, begin, star=view.star)
         self.tables, self.scratch = blank(StepTables, *fields), scratch_for(n, costs.shape.n_layers)
         speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
-        heads = [one + (past - begin) * each for one, each in zip(of_heads, more, strict=True)]
-        links, parts = links_between(view.links, devices), packed(StepWorks, works.flops, works.bytes_read, *heads)
-        self._functions.fill(self.tables.at, speeds.at, links.at, parts.at)
+        links, rows = links_between(view.links, devices)
+        self._functions.fill(self.tables.at, speeds.at, links.at, address_of(rows), works.at, past)
 
     def steps(self, near: Folded) -> FloatArray:
         """Time of a step of each placement: [k]."""

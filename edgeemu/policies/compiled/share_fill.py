@@ -23,34 +23,35 @@ class Links(NamedTuple):
     """Links between devices, the chosen ones and perhaps others."""
 
     width: int  # how many they are
-    rows: Ints  # [n] of the chosen ones
     s_per_bit: Floats  # [width, width]
     delay_s: Floats  # [width, width]
 
 
 class StepWorks(NamedTuple):
-    """Works of the parts of a step: of blocks, of 1, 2, 3 … columns, of units, of sums; and what heads have."""
+    """Works of the parts of a step: of blocks, of 1, 2, 3 … columns, of units, of sums; and what heads have.
+
+    Works of heads are those with as many positions cached as `begin` says, and what each more adds.
+    """
 
     flops: Floats
     bytes_read: Floats
-    head_flops: float  # of the first group
-    more_head_flops: float  # of each group besides
-    head_bytes: float
-    more_head_bytes: float
-    attention_bits: float  # of the first group
-    more_attention_bits: float
+    begin: int
+    heads: Floats  # [6] of the first group, and of each besides: operations, bytes, bits that are sent
+    more: Floats  # [6]
 
 
-def fill(t: StepTables, v: Speeds, links: Links, p: StepWorks) -> None:
-    """Compute all times of a step."""
-    copy_links(links, t.n, t.s_per_bit, t.delay_s)
+def fill(t: StepTables, v: Speeds, links: Links, rows: Ints, p: StepWorks, past: int) -> None:
+    """Compute all times of a step with so many positions cached. `rows`: of the chosen devices among the links."""
+    copy_links(links, rows, t.n, t.s_per_bit, t.delay_s)
+    more = past - p.begin
+    bits, more_bits = p.heads[4] + more * p.more[4], p.heads[5] + more * p.more[5]
     for pair in range(t.n * t.n):
         t.hop_s[pair] = t.hidden_bits * t.s_per_bit[pair] + t.delay_s[pair]
         t.sum_hop_s[pair] = t.partial_bits * t.s_per_bit[pair] + t.delay_s[pair]
     for groups in range(t.row):
-        t.attention_bits[groups] = p.attention_bits + (groups - 1.0) * p.more_attention_bits
+        t.attention_bits[groups] = bits + (groups - 1.0) * more_bits
     for a in range(t.n):
-        _fill_device(t, v, p, a)
+        _fill_device(t, v, p, more, a)
         t.quickest_s[a] = np.inf
         for b in range(t.n):
             if b != a:
@@ -61,17 +62,17 @@ def fill(t: StepTables, v: Speeds, links: Links, p: StepWorks) -> None:
             t.least_sums_s[terms] = min(t.least_sums_s[terms], t.sums_s[a * (t.n + 2) + terms])
 
 
-def copy_links(links: Links, n: int, s_per_bit: Floats, delay_s: Floats) -> None:
+def copy_links(links: Links, rows: Ints, n: int, s_per_bit: Floats, delay_s: Floats) -> None:
     """Copy the links between the chosen devices: [n, n] each."""
     for a in range(n):
         for b in range(n):
-            link = links.rows[a] * links.width + links.rows[b]
+            link = rows[a] * links.width + rows[b]
             s_per_bit[a * n + b] = links.s_per_bit[link]
             delay_s[a * n + b] = links.delay_s[link]
 
 
-def _fill_device(t: StepTables, v: Speeds, p: StepWorks, a: int) -> None:
-    """Compute the times of one device."""
+def _fill_device(t: StepTables, v: Speeds, p: StepWorks, positions: int, a: int) -> None:
+    """Compute the times of one device. `positions`: that are cached besides."""
     columns, units = BLOCKS, BLOCKS + t.row - 1
     sums, device = units + t.units_row - 1, v.devices[a]
     t.embed_s[a] = _time_s(v, device, p.flops[0], p.bytes_read[0])
@@ -79,9 +80,11 @@ def _fill_device(t: StepTables, v: Speeds, p: StepWorks, a: int) -> None:
     t.ffn_s[a] = _time_s(v, device, p.flops[2], p.bytes_read[2])
     t.lm_head_s[a] = _time_s(v, device, p.flops[3], p.bytes_read[3])
     t.heads_s[a * t.row] = 0.0
+    flops, more_flops = p.heads[0] + positions * p.more[0], p.heads[1] + positions * p.more[1]
+    bytes_read, more_bytes = p.heads[2] + positions * p.more[2], p.heads[3] + positions * p.more[3]
     for more in range(t.row - 1):
-        flops, bytes_read = p.head_flops + more * p.more_head_flops, p.head_bytes + more * p.more_head_bytes
-        t.heads_s[a * t.row + more + 1] = _time_s(v, device, flops, bytes_read)
+        time_s = _time_s(v, device, flops + more * more_flops, bytes_read + more * more_bytes)
+        t.heads_s[a * t.row + more + 1] = time_s
     _fill_row(v, p, device, columns, t.columns_s[a * t.row :], t.row)
     _fill_row(v, p, device, units, t.units_s[a * t.units_row :], t.units_row)
     _fill_row(v, p, device, sums, t.sums_s[a * (t.n + 2) :], t.n + 2)

@@ -46,10 +46,10 @@ class Chosen(NamedTuple):
     delay_s: Floats  # [n, n]
 
 
-def choose(p: Layouts, v: Cluster, links: Links, c: Chosen, b: Batch) -> int:
+def choose(p: Layouts, v: Cluster, links: Links, rows: Ints, c: Chosen, b: Batch) -> int:
     """Write what the chosen devices have, and the placements that are on them alone; how many these are.
 
-    None, if the placement in force is on others too.
+    None, if the placement in force is on others too. `rows`: of the chosen devices among the links.
     """
     c.found[0] = 1
     for device in range(v.n):
@@ -61,7 +61,7 @@ def choose(p: Layouts, v: Cluster, links: Links, c: Chosen, b: Batch) -> int:
         c.handled_s_per_bit[a] = v.handled_s_per_bit[device]
         if v.memory_bytes[device] < v.most:
             c.found[0] = 0
-    copy_links(links, b.n, c.s_per_bit, c.delay_s)
+    copy_links(links, rows, b.n, c.s_per_bit, c.delay_s)
     count = 0
     for which in range(p.k):
         if _is_on_chosen(p, c, which):

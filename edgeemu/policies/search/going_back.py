@@ -7,18 +7,19 @@ single moves that each have to pay do not find the way back when that state retu
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
-from edgeemu.placement.blocks import EMBED, LM_HEAD
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.view.block_owners import BlockOwners, begins_of
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
+
+_Kept = TypeVar("_Kept")
 
 
 def earlier_layouts(view: ClusterView) -> Iterator[PlacementArrays]:
@@ -46,7 +47,7 @@ def earlier_owners(view: ClusterView) -> IntArray:
 
 def owners_of(placement: Placement, shape: ModelShape) -> BlockOwners | None:
     """Devices of a placement's blocks; None: a projection is not with its heads."""
-    return _owners(_Known(placement), shape)
+    return _owners_of(_Same(placement), shape)
 
 
 def note_owners(placement: Placement, owners: BlockOwners) -> None:
@@ -56,7 +57,7 @@ def note_owners(placement: Placement, owners: BlockOwners) -> None:
 
 def placed_on(placement: Placement, shape: ModelShape, devices: IntArray) -> "Placed | None":
     """A placement on `devices` [n], ascending; None: it is on others too, or a projection is not with its heads."""
-    return _placed(_Known(placement), shape, tuple(devices.tolist()))
+    return _placed(_Same(placement), shape, tuple(devices.tolist()))
 
 
 class Placed(NamedTuple):
@@ -67,13 +68,13 @@ class Placed(NamedTuple):
 
 
 class _Known:
-    """A placement as the key of a cache; nobody changes those that a run has, or has left. `owners`: if it was made."""
+    """A placement as the key of a cache, by its blocks. `owners`: if it was made of them."""
 
     def __init__(self, placement: Placement, owners: BlockOwners | None = None) -> None:
         self.placement, self.owners = placement, owners
 
     def __hash__(self) -> int:
-        return hash((self.placement.owner.get(EMBED), self.placement.owner.get(LM_HEAD)))
+        return hash(tuple(self.placement.owner.values()))  # of equal placements in another order it may be another
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Known) and (
@@ -81,17 +82,22 @@ class _Known:
         )
 
 
-class _Same:
-    """Earlier placements as the key of a cache, by which object they are."""
+class _Same(Generic[_Kept]):
+    """A placement, or several, as the key of a cache, by which object it is: nobody changes what a run has or had."""
 
-    def __init__(self, earlier: tuple[Placement, ...]) -> None:
-        self.earlier = earlier
+    def __init__(self, kept: _Kept) -> None:
+        self.kept = kept
 
     def __hash__(self) -> int:
-        return id(self.earlier)
+        return id(self.kept)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.earlier is self.earlier
+        return isinstance(other, _Same) and other.kept is self.kept
+
+
+@lru_cache(maxsize=16)
+def _owners_of(known: _Same[Placement], shape: ModelShape) -> BlockOwners | None:
+    return _owners(_Known(known.kept), shape)
 
 
 @lru_cache(maxsize=16)
@@ -100,28 +106,28 @@ def _owners(known: _Known, shape: ModelShape) -> BlockOwners | None:
 
 
 @lru_cache(maxsize=4)
-def _numbers_of(known: _Same, shape: ModelShape) -> IntArray:
-    found = [owners_of(each, shape) for each in known.earlier]
+def _numbers_of(known: _Same[tuple[Placement, ...]], shape: ModelShape) -> IntArray:
+    found = [owners_of(each, shape) for each in known.kept]
     numbers = [owners.numbers for owners in found if owners is not None]
     return np.array(numbers, np.int64).reshape(len(numbers), begins_of(shape)[-1])
 
 
 @lru_cache(maxsize=4)
-def _shares_of(known: _Same, shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays:
+def _shares_of(known: _Same[tuple[Placement, ...]], shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays:
     """Earlier placements as shares on some devices, ascending, but for those that are on others too."""
     none = np.empty((0, shape.n_layers, len(devices)), np.int64)
     found = [ShareArrays(none[:, 0, 0], none[:, 0, 0], none, none[:, :, 0], none)]
-    for each in known.earlier:
-        placed = _placed(_Known(each), shape, devices)
+    for each in known.kept:
+        placed = _placed(_Same(each), shape, devices)
         found += [] if placed is None else [placed.shares]
     return ShareArrays.joined(found)
 
 
 @lru_cache(maxsize=16)
-def _placed(known: _Known, shape: ModelShape, devices: tuple[int, ...]) -> Placed | None:
-    if not set(devices).issuperset(known.placement.owner.values()):
+def _placed(known: _Same[Placement], shape: ModelShape, devices: tuple[int, ...]) -> Placed | None:
+    if not set(devices).issuperset(known.kept.owner.values()):
         return None
-    owners = _owners(known, shape)
+    owners = _owners_of(known, shape)
     if owners is None:
         return None
     among = owners.among(np.array(devices))
