@@ -26,20 +26,19 @@ def packed(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
 
     In place of an array can be where it begins: who gives that keeps the array.
     """
-    form, is_array = _layout(kind)
-    if len(values) != len(is_array):
-        raise ValueError(f"{kind.__name__} has {len(is_array)} fields, not {len(values)}")
-    fields = [
-        address_of(value) if array and type(value) is not int else value
-        for value, array in zip(values, is_array, strict=True)
-    ]
+    form, arrays, length = _layout(kind)
+    if len(values) != length:
+        raise ValueError(f"{kind.__name__} has {length} fields, not {len(values)}")
+    fields = list(values)
+    for at in arrays:
+        if type(fields[at]) is not int:
+            fields[at] = address_of(fields[at])
     return Packed(form.pack(*fields), values)
 
 
 def fields_of(kind: type[_Tuple], memory: Packed) -> _Tuple:
     """The fields of a named tuple in memory; of its arrays, where they begin."""
-    form, _ = _layout(kind)
-    return kind(*form.unpack(memory.at))
+    return kind(*_layout(kind).form.unpack(memory.at))
 
 
 def blank(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
@@ -52,16 +51,25 @@ def blank(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
 @lru_cache(maxsize=64)
 def _room(kind: type[tuple[Any, ...]], values: tuple[Any, ...]) -> tuple[Ints, Ints, int]:
     """Fields with the arrays' places in one piece in bytes, which fields are arrays, and the length of all arrays."""
-    form, is_array = _layout(kind)
+    form, arrays, length = _layout(kind)
+    is_array = np.isin(np.arange(length), arrays)
     ends = list(accumulate(value if array else 0 for value, array in zip(values, is_array, strict=True)))
     each = zip(values, is_array, ends, strict=True)
     fields = [8 * (end - value) if array else value for value, array, end in each]
-    return np.frombuffer(form.pack(*fields), np.int64), np.array(is_array, np.int64), ends[-1]
+    return np.frombuffer(form.pack(*fields), np.int64), is_array.astype(np.int64), ends[-1]
+
+
+class _Layout(NamedTuple):
+    """How fields of a named tuple lie in memory, eight bytes each, which of them are arrays, and how many all are."""
+
+    form: Struct
+    arrays: tuple[int, ...]
+    length: int
 
 
 @cache
-def _layout(kind: type[tuple[Any, ...]]) -> tuple[Struct, tuple[bool, ...]]:
-    """How the fields of a class of named tuples lie in memory, eight bytes each, and which of them are arrays."""
+def _layout(kind: type[tuple[Any, ...]]) -> _Layout:
     hints = get_type_hints(kind).values()
     letters = ["d" if hint is float else "q" for hint in hints]
-    return Struct("=" + "".join(letters)), tuple(hint not in {int, float, bool} for hint in hints)
+    arrays = tuple(at for at, hint in enumerate(hints) if hint not in {int, float, bool})
+    return _Layout(Struct("=" + "".join(letters)), arrays, len(letters))

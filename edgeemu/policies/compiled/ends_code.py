@@ -56,30 +56,47 @@ class _SearchRoom(NamedTuple):
     times: Packed
     chosen: Packed
     known: Packed  # placements: the one in force, and those that the run has left
-    numbers: FloatArray  # [2 n + 2] for what is not in a piece of its own
+    earlier: tuple[Packed, ...]  # the first 0, 1, 2 … of these
+    seeds: Packed
+    found: IntArray  # [2] as `Seeds` says
+    ranges: IntArray  # of layers that are changed alike
+    each_layer: Runs
     near_count: int  # placements for which there is room near one
 
 
 @lru_cache(maxsize=8)
-def _room(shape: ModelShape, n_devices: int, n: int, n_ranges: int, *, divide: bool) -> _SearchRoom:
+def _room(
+    shape: ModelShape, n_devices: int, n: int, ranges: tuple[tuple[int, int], ...], *, divide: bool
+) -> _SearchRoom:
     """Room for searches near a placement on some of all devices, and for the small changes of any other."""
     n_layers, n_groups, n_units = shape.n_layers, shape.n_groups, shape.ffn_units
-    most = most_changes(n, n_ranges, n_groups, n_units)
-    k = most + n * (n - 1) // 2 * 3 + n + 2 + MOST_EARLIER + 1
+    most = most_changes(n, len(ranges), n_groups, n_units)
+    near_count = most + n * (n - 1) // 2 * 3 + n + 2 + MOST_EARLIER + 1
 
     def batch(count: int) -> Packed:
         parts = count * n_layers * n
         return blank(Batch, count, n_layers, n, count, count, parts, count * n_layers, parts, n_layers)
 
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
+    chosen, known = blank(Chosen, 3, n, n_devices, begins_of(shape)[-1], n, n, n * n, n * n), batch(1 + MOST_EARLIER)
+    begins = 1, 1, n_layers * n, n_layers, n_layers * n  # of the second placement
+    left = [part + 8 * begin for part, begin in zip(fields_of(Batch, known)[3:8], begins, strict=True)]
+    layers, keys, found, every = (
+        np.ones(n_layers, np.int64),
+        np.empty((2, n)),
+        np.empty(2, np.int64),
+        np.array(ranges, np.int64),
+    )
     return _SearchRoom(
         blank(Base, *sizes, 2, n_layers * n, n_layers, n_layers * n),
-        *(batch(k), batch(most), blank(Best, 3, 3), batch(MOST), batch(2)),
-        blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 2),
-        blank(Chosen, 3, n_devices, begins_of(shape)[-1], n, n, n * n, n * n),
-        batch(1 + MOST_EARLIER),
-        np.empty(2 * n + 2),
-        k,
+        *(batch(near_count), batch(most), blank(Best, 3, 3), batch(MOST), batch(2)),
+        *(blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 2), chosen, known),
+        tuple(packed(Batch, count, n_layers, n, *left, layers) for count in range(1 + MOST_EARLIER)),
+        packed(Seeds, len(ranges), every, fields_of(Chosen, chosen).devices, *keys, found),
+        found,
+        every,
+        Runs(np.arange(n_layers), layers),
+        near_count,
     )
 
 
@@ -133,12 +150,17 @@ class EndsCode:
     """Ends of descents from placements near the one in force, of models of few layers: all changes are in one batch."""
 
     def __init__(
-        self, view: ClusterView, costs: MoveCosts, devices: IntArray, owners: IntArray, runs: Runs, ranges: IntArray
+        self,
+        view: ClusterView,
+        costs: MoveCosts,
+        devices: IntArray,
+        owners: IntArray,
+        ranges: tuple[tuple[int, int], ...],
     ) -> None:
-        """`owners`: of the placement in force and of others, [k, size]. `runs`: each layer. `ranges`: changed alike."""
+        """`owners`: of the placement in force and of others, [k, size]. `ranges`: of layers that are changed alike."""
         shape, n = view.costs.shape, len(devices)
-        self._functions, self._costs, self._n, self._runs, self._ranges = functions(), costs, n, runs, ranges
-        self._room = room = _room(shape, view.n_devices, n, len(ranges), divide=view.divide)
+        self._functions, self._view, self._costs, self._n = functions(), view, costs, n
+        self._room = room = _room(shape, view.n_devices, n, ranges, divide=view.divide)
         sizes, prices = bytes_of(view, n), costs.prices
         self._memory, self._copied = memory_tables(sizes), sizes.copied
         links, rows = links_between(prices.links, devices)
@@ -150,11 +172,15 @@ class EndsCode:
         self.is_placed = known > 0  # whether the placement in force is on the devices
         if self.is_placed:
             self._ways = self._pack_ways()
-            self._look_around(view, devices, known - 1)
+            works = _works_at_end(view.costs, view.total_tokens - 1)
+            begin = self._memory.at, self._ways.at, _cluster(view).at, works.at
+            places = room.base.at, room.near.at, room.earlier[known - 1].at, room.seeds.at
+            self.count: int = self._functions.surround(*begin, *places)
+            self.beside, self.missing_bytes = map(int, room.found)
 
     def _pack_ways(self) -> Packed:
         """The placement where moves begin, and the prices of moves."""
-        costs, view, room = self._costs, self._costs.view, self._room
+        costs, view, room = self._costs, self._view, self._room
         ample, *ends = room.chosen.values[0][:3].view(np.int64).tolist()
         sizes, chosen, known = costs.weight_bytes, fields_of(Chosen, room.chosen), fields_of(Batch, room.known)
         return packed(
@@ -165,19 +191,6 @@ class EndsCode:
             *(ample, chosen.capacity),
         )
 
-    def _look_around(self, view: ClusterView, devices: IntArray, others: int) -> None:
-        """Write all placements near the one in force. `others`: how many the run has left."""
-        room, n, n_layers = self._room, self._n, len(self._runs.first)
-        left, at = fields_of(Batch, room.known), address_of(room.numbers)
-        begins = (1, 1, n_layers * n, n_layers, n_layers * n)  # of the second placement
-        parts = (part + 8 * begin for part, begin in zip(left[3:8], begins, strict=True))
-        earlier = packed(Batch, others, n_layers, n, *parts, left.lengths)
-        seeds = packed(Seeds, len(self._ranges), self._ranges, devices, at, at + 8 * n, at + 16 * n)
-        tables = self._memory.at, self._ways.at, _cluster(view).at, _works_at_end(view.costs, view.total_tokens - 1).at
-        self.count: int = self._functions.surround(*tables, room.base.at, room.near.at, earlier.at, seeds.at)
-        found: list[int] = room.numbers[2 * n :].view(np.int64).tolist()
-        self.beside, self.missing_bytes = found
-
     def found(
         self, steps: StepCode, price: float, rules: SearchRules
     ) -> tuple[float, list[tuple[float, Callable[[], ShareArrays], float, float | None, int]]]:
@@ -186,8 +199,8 @@ class EndsCode:
         `price`: of a second of a migration.
         """
         room = self._room
-        numbers = self.beside, self.count, rules.work, rules.no_room, rules.worth, rules.least_gain, len(self._ranges)
-        terms, prices = packed(Terms, *numbers, self._ranges), packed(CostTerms, price, rules.missing)
+        numbers = self.beside, self.count, rules.work, rules.no_room, rules.worth, rules.least_gain, len(room.ranges)
+        terms, prices = packed(Terms, *numbers, room.ranges), packed(CostTerms, price, rules.missing)
         tables = steps.tables.at, self._memory.at, self._ways.at, steps.scratch.at, prices.at, room.near.at
         places = room.base.at, room.changes.at, room.best.at, room.ends.at, room.times.at
         count = self._functions.find_ends(*tables, *places, terms.at)
@@ -206,7 +219,7 @@ class EndsCode:
         """What knows migrations exactly; None where chunks keep processors busy."""
         if self._costs.prices.chunks_cost:
             return None
-        shape, chosen = self._costs.view.costs.shape, fields_of(Chosen, self._room.chosen)
+        shape, chosen = self._view.costs.shape, fields_of(Chosen, self._room.chosen)
         owners = (chosen.owners + 8 * begin for begin in begins_of(shape)[:-1])
         return BlocksCode(self._costs, self._layouts, self._n, (*owners, chosen.s_per_bit, chosen.delay_s))
 
@@ -227,11 +240,11 @@ class EndsCode:
     def placements(self) -> Folded:
         """All placements near, as they are in memory until the next decision."""
         numbers = self._room.near.values[0].view(np.int64).copy()
-        return Folded(self._shares(numbers, self._room.near_count, slice(0, self.count)), self._runs)
+        return Folded(self._shares(numbers, self._room.near_count, slice(0, self.count)), self._room.each_layer)
 
     def _shares(self, numbers: IntArray, k: int, chosen: slice) -> ShareArrays:
         """Some placements of a batch with room for k."""
-        n, n_layers, begin, parts = self._n, len(self._runs.first), 0, []
+        n, n_layers, begin, parts = self._n, len(self._room.each_layer.first), 0, []
         for shape in ((k,), (k,), (k, n_layers, n), (k, n_layers), (k, n_layers, n)):
             size = prod(shape)
             parts.append(numbers[begin : begin + size].reshape(shape)[chosen])

@@ -38,6 +38,7 @@ class Chosen(NamedTuple):
     """Places to write in: what the chosen devices have."""
 
     found: Ints  # [3] whether each has memory for any placement, and the ends of the one in force
+    devices: Ints  # [n]
     places: Ints  # [n_devices] of each device of the cluster among them, or none
     owners: Ints  # [size] of the placement in force, as places
     capacity: Ints  # [n] bytes
@@ -56,6 +57,7 @@ def choose(p: Layouts, v: Cluster, links: Links, rows: Ints, c: Chosen, b: Batch
         c.places[device] = IN_SHARDS
     for a in range(b.n):
         device = p.devices[a]
+        c.devices[a] = device
         c.places[device] = a
         c.capacity[a] = v.memory_bytes[device]
         c.handled_s_per_bit[a] = v.handled_s_per_bit[device]

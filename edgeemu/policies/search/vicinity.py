@@ -15,7 +15,7 @@ from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_needs import FindsNeeds, Requirements
-from edgeemu.policies.view.share_runs import Folded, Runs
+from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
 
 
@@ -72,10 +72,9 @@ def ends_code(view: ClusterView, costs: MoveCosts, devices: IntArray, current: B
     if n_layers > FEW_LAYERS or not pays(view):
         return None
     owners = np.concatenate([current.numbers[None], earlier_owners(view)])  # [k, size]
-    return EndsCode(view, costs, devices, owners, *_each_layer(n_layers))
+    return EndsCode(view, costs, devices, owners, _ranges(n_layers))
 
 
 @lru_cache(maxsize=4)
-def _each_layer(n_layers: int) -> tuple[Runs, IntArray]:
-    """Each layer as a run, and the ranges of layers that are changed alike."""
-    return Runs(np.arange(n_layers), np.ones(n_layers, np.int64)), np.array(scopes(n_layers), np.int64)
+def _ranges(n_layers: int) -> tuple[tuple[int, int], ...]:
+    return tuple(scopes(n_layers))
