@@ -154,19 +154,20 @@ class EndsCode:
         view: ClusterView,
         costs: MoveCosts,
         devices: IntArray,
-        owners: IntArray,
+        owners: list[BlockOwners],
         ranges: tuple[tuple[int, int], ...],
     ) -> None:
-        """`owners`: of the placement in force and of others, [k, size]. `ranges`: of layers that are changed alike."""
+        """`owners`: of the placement in force and of others. `ranges`: of layers that are changed alike."""
         shape, n = view.costs.shape, len(devices)
         self._functions, self._view, self._costs, self._n = functions(), view, costs, n
         self._room = room = _room(shape, view.n_devices, n, ranges, divide=view.divide)
-        sizes, prices = bytes_of(view, n), costs.prices
-        self._memory, self._copied = memory_tables(sizes), sizes.copied
+        held, prices = bytes_of(view, n), costs.prices
+        self._memory, self._copied = memory_tables(held), held.copied
         links, rows = links_between(prices.links, devices)
-        cluster = packed(Cluster, view.n_devices, sizes.most, view.memory_bytes, prices.processor_s_per_bit)
-        numbers = *owners.shape, shape.n_layers, shape.n_groups, shape.ffn_units
-        self._layouts = packed(Layouts, *numbers, owners, devices)
+        cluster = packed(Cluster, view.n_devices, held.most, view.memory_bytes, prices.processor_s_per_bit)
+        numbers = np.concatenate([each.numbers for each in owners])
+        sizes = len(owners), len(owners[0].numbers), shape.n_layers, shape.n_groups, shape.ffn_units
+        self._layouts = packed(Layouts, *sizes, numbers, devices)
         tables = self._layouts.at, cluster.at, links.at, address_of(rows)
         known: int = self._functions.choose(*tables, room.chosen.at, room.known.at)
         self.is_placed = known > 0  # whether the placement in force is on the devices

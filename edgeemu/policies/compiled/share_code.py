@@ -29,7 +29,7 @@ from edgeemu.policies.compiled import (
 from edgeemu.policies.compiled.share_fill import Links, Speeds, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import DenseMatrix, FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.share_memory import ShareBytes, ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements
@@ -112,18 +112,11 @@ def batch_of(near: Folded) -> Packed:
 
 def links_between(links: LinkMatrix, devices: IntArray) -> tuple[Packed, IntArray]:
     """Links between chosen devices [n], and the rows of those among them: of dense matrices all."""
-    if isinstance(links.s_per_bit, DenseMatrix) and isinstance(links.delay_s, DenseMatrix):
-        return _all_links(links), devices
+    s_per_bit, delay_s = links.s_per_bit.values, links.delay_s.values
+    if s_per_bit is not None and delay_s is not None:
+        return packed(Links, len(s_per_bit), s_per_bit, delay_s), devices
     between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
     return packed(Links, len(devices), *between), np.arange(len(devices))
-
-
-@lru_cache(maxsize=4)
-def _all_links(links: LinkMatrix) -> Packed:
-    """Dense matrices as they are: of one decision, several judges have the same."""
-    assert isinstance(links.s_per_bit, DenseMatrix)
-    assert isinstance(links.delay_s, DenseMatrix)
-    return packed(Links, links.s_per_bit.n_devices, links.s_per_bit.values, links.delay_s.values)
 
 
 class _StepSizes(NamedTuple):
@@ -131,6 +124,7 @@ class _StepSizes(NamedTuple):
 
     fields: tuple[float, ...]
     works: Packed
+    spare: list[Packed]  # tables of judges that are gone, for the next ones
 
 
 @lru_cache(maxsize=16)
@@ -149,7 +143,7 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
     works, heads = works_of(costs, n, 1, past), of_heads(past)
     more = of_heads(past + 1) - heads  # works of heads are affine in `past`
     fields = n, shape.n_layers, row, units_row, star, *bits, *lengths
-    return _StepSizes(fields, packed(StepWorks, works.flops, works.bytes_read, past, heads, more))
+    return _StepSizes(fields, packed(StepWorks, works.flops, works.bytes_read, past, heads, more), [])
 
 
 class StepCode:
@@ -159,11 +153,15 @@ class StepCode:
         """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
         self._functions, costs, n = functions(), view.costs.at_step(1, past), len(devices)
         begin = 0 if view.costs is costs else past  # at which sizes are known
-        fields, works = _step_sizes(costs, n, begin, star=view.star)
-        self.tables, self.scratch = blank(StepTables, *fields), scratch_for(n, costs.shape.n_layers)
+        fields, works, self._spare = _step_sizes(costs, n, begin, star=view.star)
+        self.tables = self._spare.pop() if self._spare else blank(StepTables, *fields)
+        self.scratch = scratch_for(n, costs.shape.n_layers)
         speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
         links, rows = links_between(view.links, devices)
         self._functions.fill(self.tables.at, speeds.at, links.at, address_of(rows), works.at, past)
+
+    def __del__(self) -> None:
+        self._spare.append(self.tables)
 
     def steps(self, near: Folded) -> FloatArray:
         """Time of a step of each placement: [k]."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.placement import Placement, is_divided
-from edgeemu.policies.view.block_owners import BlockOwners, begins_of
+from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.shares import ShareArrays
@@ -40,19 +40,14 @@ def earlier_shares(view: ClusterView, devices: IntArray) -> ShareArrays:
     return _shares_of(_Same(view.earlier), view.costs.shape, tuple(devices.tolist()))
 
 
-def earlier_owners(view: ClusterView) -> IntArray:
-    """Owners of the placements that the run has left, but for those that divide a projection otherwise: [k, size]."""
-    return _numbers_of(_Same(view.earlier), view.costs.shape)
+def earlier_owners(view: ClusterView) -> list[BlockOwners]:
+    """Owners of the placements that the run has left, but for those that divide a projection otherwise."""
+    return _earlier_owners(_Same(view.earlier), view.costs.shape)
 
 
 def owners_of(placement: Placement, shape: ModelShape) -> BlockOwners | None:
     """Devices of a placement's blocks; None: a projection is not with its heads."""
     return _owners_of(_Same(placement), shape)
-
-
-def note_owners(placement: Placement, owners: BlockOwners) -> None:
-    """Keep the owners of a placement that is made of them: nobody has to read them from it."""
-    _owners(_Known(placement, owners), owners.shape)
 
 
 def placed_on(placement: Placement, shape: ModelShape, devices: IntArray) -> "Placed | None":
@@ -65,21 +60,6 @@ class Placed(NamedTuple):
 
     owners: BlockOwners  # as places among the devices
     shares: ShareArrays
-
-
-class _Known:
-    """A placement as the key of a cache, by its blocks. `owners`: if it was made of them."""
-
-    def __init__(self, placement: Placement, owners: BlockOwners | None = None) -> None:
-        self.placement, self.owners = placement, owners
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.placement.owner.values()))  # of equal placements in another order it may be another
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Known) and (
-            other.placement is self.placement or other.placement.owner == self.placement.owner
-        )
 
 
 class _Same(Generic[_Kept]):
@@ -97,19 +77,13 @@ class _Same(Generic[_Kept]):
 
 @lru_cache(maxsize=16)
 def _owners_of(known: _Same[Placement], shape: ModelShape) -> BlockOwners | None:
-    return _owners(_Known(known.kept), shape)
-
-
-@lru_cache(maxsize=16)
-def _owners(known: _Known, shape: ModelShape) -> BlockOwners | None:
-    return known.owners or BlockOwners.of(known.placement, shape)
+    return BlockOwners.of(known.kept, shape)
 
 
 @lru_cache(maxsize=4)
-def _numbers_of(known: _Same[tuple[Placement, ...]], shape: ModelShape) -> IntArray:
+def _earlier_owners(known: _Same[tuple[Placement, ...]], shape: ModelShape) -> list[BlockOwners]:
     found = [owners_of(each, shape) for each in known.kept]
-    numbers = [owners.numbers for owners in found if owners is not None]
-    return np.array(numbers, np.int64).reshape(len(numbers), begins_of(shape)[-1])
+    return [owners for owners in found if owners is not None]
 
 
 @lru_cache(maxsize=4)

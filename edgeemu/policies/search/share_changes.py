@@ -20,7 +20,7 @@ from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
-from edgeemu.policies.search.going_back import Placed, note_owners, owners_of, placed_on
+from edgeemu.policies.search.going_back import Placed, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising
 from edgeemu.policies.search.share_search import MISSING, End, ShareJudge, ShareSearch, ends_by_code
@@ -149,9 +149,7 @@ class Known:
             owners = self.blocks.owners(end.shares)
         if owners is None:
             owners = end.shares.owners(0, self.view.costs.shape, self.owners).on(self.devices)
-        new = owners.placement()
-        note_owners(new, owners)
-        return new
+        return owners.placement()
 
     def is_slower(self, end: End) -> bool:
         """Whether the next step of a placement with divided layers, or from such a one, takes longer than without."""

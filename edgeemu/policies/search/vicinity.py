@@ -2,8 +2,6 @@
 
 from functools import cached_property, lru_cache
 
-import numpy as np
-
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.compiled.ends_code import EndsCode
 from edgeemu.policies.compiled.share_code import pays
@@ -71,8 +69,7 @@ def ends_code(view: ClusterView, costs: MoveCosts, devices: IntArray, current: B
     n_layers = view.costs.shape.n_layers
     if n_layers > FEW_LAYERS or not pays(view):
         return None
-    owners = np.concatenate([current.numbers[None], earlier_owners(view)])  # [k, size]
-    return EndsCode(view, costs, devices, owners, _ranges(n_layers))
+    return EndsCode(view, costs, devices, [current, *earlier_owners(view)], _ranges(n_layers))
 
 
 @lru_cache(maxsize=4)

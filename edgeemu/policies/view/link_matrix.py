@@ -26,6 +26,8 @@ Pairwise = Callable[[int, int], float]
 class PairMatrix(ABC):
     """A duration for every source and target; 0 from a device to itself."""
 
+    values: FloatArray | None = None  # [n_devices, n_devices] if they are all in one array
+
     def __init__(self, n_devices: int) -> None:
         self.n_devices = n_devices
         self._rows: dict[int, FloatArray] = {}
@@ -91,6 +93,8 @@ class PairMatrix(ABC):
 
 class DenseMatrix(PairMatrix):
     """All pairs in one array."""
+
+    values: FloatArray
 
     def __init__(self, values: FloatArray) -> None:
         """`values`: [n_devices, n_devices], 0 on the diagonal."""
