@@ -28,7 +28,6 @@ large clusters the heads of layers have turns, from decision to decision.
 """
 
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 from math import inf
 
@@ -42,7 +41,7 @@ from edgeemu.policies.resource_aware import first
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.change_rule import HORIZON, Prices, Prospect, prospects
 from edgeemu.policies.search.expected_gain import expected_gain
-from edgeemu.policies.search.going_back import earlier_layouts
+from edgeemu.policies.search.going_back import EarlierLayouts
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
@@ -104,7 +103,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     known = None
     if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
         known = Known.of(view, current)
-    left = cache(lambda: list(earlier_layouts(view)))
+    left = EarlierLayouts(view)
     for prospect in prospects(view):
         better = _better(view, prospect, current, known, left, divided=divided)
         if better is not current and not _loses(view, prospect, current, better, known):

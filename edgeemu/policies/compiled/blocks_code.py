@@ -10,42 +10,47 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables
 from edgeemu.policies.compiled.share_code import batch_of, functions
 from edgeemu.policies.compiled.share_known import Layouts
-from edgeemu.policies.view.block_owners import BlockOwners, begins_of
+from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed
-from edgeemu_kernels.shape import ModelShape
 
 
 @lru_cache(maxsize=8)
-def _assigned(shape: ModelShape, n: int) -> Packed:
+def _assigned(n: int, n_layers: int, n_groups: int, n_units: int) -> Packed:
     """Places to write in: nothing in them is kept."""
-    return blank(Assigned, shape.n_layers * shape.n_groups, shape.n_layers * shape.ffn_units, n, n * n, n)
+    return blank(Assigned, n_layers * n_groups, n_layers * n_units, n, n * n, n)
 
 
 class BlocksCode:
     """Blocks that a placement assigns to devices, as many as possible where they are, and their migration."""
 
-    def __init__(self, costs: MoveCosts, layouts: Packed, n: int, arrays: tuple[Any, ...]) -> None:
-        """`layouts`: with the chosen devices, [n]. `arrays`: who has which block now, and links, or where they are."""
-        view, self._shape, sizes = costs.view, costs.view.costs.shape, costs.weight_bytes
-        self._functions, self._layouts, self._assigned = functions(), layouts, _assigned(self._shape, n)
-        numbers = n, self._shape.n_groups, self._shape.ffn_units, view.weights_on_flash, view.flash_bytes_per_s
-        ends = sizes[Kind.EMBED], sizes[Kind.LM_HEAD], costs.table_bytes
-        blocks = sizes[Kind.HEAD], costs.group_cache_bytes, sizes[Kind.PROJ], sizes[Kind.FFN]
+    def __init__(
+        self, costs: MoveCosts, layouts: Packed, sizes: tuple[int, int, int, int, int], arrays: tuple[Any, ...]
+    ) -> None:
+        """`layouts`: with the chosen devices. `arrays`: who has which block now, and links, or where they are.
+
+        `sizes`: how many devices are chosen, and numbers of a placement's owners, of layers, groups, units.
+        """
+        (n, self._size, n_layers, n_groups, n_units), view, each = sizes, costs.view, costs.weight_bytes
+        self._functions, self._layouts, self._shape = functions(), layouts, view.costs.shape
+        self._assigned = _assigned(n, n_layers, n_groups, n_units)
+        numbers = n, n_groups, n_units, view.weights_on_flash, view.flash_bytes_per_s
+        ends = each[Kind.EMBED], each[Kind.LM_HEAD], costs.table_bytes
+        blocks = each[Kind.HEAD], costs.group_cache_bytes, each[Kind.PROJ], each[Kind.FFN]
         self._tables = packed(BlockTables, *numbers, *ends, *blocks, *costs.shards, *arrays)
 
     @classmethod
     def of(cls, costs: MoveCosts, devices: IntArray, owners: BlockOwners) -> Self:
         """Blocks of the placement in force, by their owners as places among `devices` [n]."""
         shape, links = owners.shape, costs.view.links.wire
-        numbers = 0, len(owners.numbers), shape.n_layers, shape.n_groups, shape.ffn_units
+        sizes = len(owners.numbers), shape.n_layers, shape.n_groups, shape.ffn_units
         between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
-        layouts = packed(Layouts, *numbers, owners.numbers, devices)
+        layouts = packed(Layouts, 1, *sizes, owners.numbers, devices)
         parts = owners.ends, owners.heads, owners.projs, owners.ffns, owners.units
-        return cls(costs, layouts, len(devices), (*parts, *between))
+        return cls(costs, layouts, (len(devices), *sizes), (*parts, *between))
 
     def moving_s(self, shares: ShareArrays) -> float:
         """Seconds that a sequence waits for the migration to a placement."""
@@ -66,7 +71,7 @@ class BlocksCode:
 
     def owners_in(self, batch: Packed, which: int) -> BlockOwners:
         """Devices of the blocks of a placement of a batch."""
-        numbers = np.empty(begins_of(self._shape)[-1], np.int64)
+        numbers = np.empty(self._size, np.int64)
         tables = self._tables.at, batch.at, which, self._assigned.at, self._layouts.at
         self._functions.write_owners(*tables, address_of(numbers))
         return BlockOwners(numbers, self._shape)

@@ -26,7 +26,7 @@ from edgeemu.policies.compiled import (
     watch_links,
     watch_operations,
 )
-from edgeemu.policies.compiled.share_fill import Links, Speeds, StepWorks
+from edgeemu.policies.compiled.share_fill import LinkTables, Speeds, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
@@ -114,9 +114,9 @@ def links_between(links: LinkMatrix, devices: IntArray) -> tuple[Packed, IntArra
     """Links between chosen devices [n], and the rows of those among them: of dense matrices all."""
     s_per_bit, delay_s = links.s_per_bit.values, links.delay_s.values
     if s_per_bit is not None and delay_s is not None:
-        return packed(Links, len(s_per_bit), s_per_bit, delay_s), devices
+        return packed(LinkTables, len(s_per_bit), s_per_bit, delay_s), devices
     between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
-    return packed(Links, len(devices), *between), np.arange(len(devices))
+    return packed(LinkTables, len(devices), *between), np.arange(len(devices))
 
 
 class _StepSizes(NamedTuple):

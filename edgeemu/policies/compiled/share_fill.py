@@ -19,7 +19,7 @@ class Speeds(NamedTuple):
     overhead_s: Floats
 
 
-class Links(NamedTuple):
+class LinkTables(NamedTuple):
     """Links between devices, the chosen ones and perhaps others."""
 
     width: int  # how many they are
@@ -40,7 +40,7 @@ class StepWorks(NamedTuple):
     more: Floats  # [6]
 
 
-def fill(t: StepTables, v: Speeds, links: Links, rows: Ints, p: StepWorks, past: int) -> None:
+def fill(t: StepTables, v: Speeds, links: LinkTables, rows: Ints, p: StepWorks, past: int) -> None:
     """Compute all times of a step with so many positions cached. `rows`: of the chosen devices among the links."""
     copy_links(links, rows, t.n, t.s_per_bit, t.delay_s)
     more = past - p.begin
@@ -62,7 +62,7 @@ def fill(t: StepTables, v: Speeds, links: Links, rows: Ints, p: StepWorks, past:
             t.least_sums_s[terms] = min(t.least_sums_s[terms], t.sums_s[a * (t.n + 2) + terms])
 
 
-def copy_links(links: Links, rows: Ints, n: int, s_per_bit: Floats, delay_s: Floats) -> None:
+def copy_links(links: LinkTables, rows: Ints, n: int, s_per_bit: Floats, delay_s: Floats) -> None:
     """Copy the links between the chosen devices: [n, n] each."""
     for a in range(n):
         for b in range(n):

@@ -6,7 +6,7 @@
 from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
-from edgeemu.policies.compiled.share_fill import Links, copy_links
+from edgeemu.policies.compiled.share_fill import LinkTables, copy_links
 from edgeemu.policies.compiled.tables import Batch
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -25,7 +25,7 @@ class Layouts(NamedTuple):
     devices: Ints  # [n] chosen ones, ascending
 
 
-class Cluster(NamedTuple):
+class DeviceRoom(NamedTuple):
     """All devices, as migrations know them."""
 
     n: int
@@ -34,7 +34,7 @@ class Cluster(NamedTuple):
     handled_s_per_bit: Floats  # [n]
 
 
-class Chosen(NamedTuple):
+class ChosenDevices(NamedTuple):
     """Places to write in: what the chosen devices have."""
 
     found: Ints  # [3] whether each has memory for any placement, and the ends of the one in force
@@ -47,7 +47,7 @@ class Chosen(NamedTuple):
     delay_s: Floats  # [n, n]
 
 
-def choose(p: Layouts, v: Cluster, links: Links, rows: Ints, c: Chosen, b: Batch) -> int:
+def choose(p: Layouts, v: DeviceRoom, links: LinkTables, rows: Ints, c: ChosenDevices, b: Batch) -> int:
     """Write what the chosen devices have, and the placements that are on them alone; how many these are.
 
     None, if the placement in force is on others too. `rows`: of the chosen devices among the links.
@@ -78,7 +78,7 @@ def choose(p: Layouts, v: Cluster, links: Links, rows: Ints, c: Chosen, b: Batch
     return count
 
 
-def _is_on_chosen(p: Layouts, c: Chosen, which: int) -> bool:
+def _is_on_chosen(p: Layouts, c: ChosenDevices, which: int) -> bool:
     for at in range(p.size):
         device = p.owners[which * p.size + at]
         if device >= 0 and c.places[device] < 0:
@@ -86,7 +86,7 @@ def _is_on_chosen(p: Layouts, c: Chosen, which: int) -> bool:
     return True
 
 
-def _write(p: Layouts, c: Chosen, b: Batch, count: int, which: int) -> None:
+def _write(p: Layouts, c: ChosenDevices, b: Batch, count: int, which: int) -> None:
     """Write a placement into a batch."""
     owners = p.owners[which * p.size :]
     heads = owners[2:]
@@ -101,7 +101,7 @@ def _write(p: Layouts, c: Chosen, b: Batch, count: int, which: int) -> None:
         _count(c, units[run * p.n_units :], p.n_units, b.units[here * b.n :], b.n)
 
 
-def _count(c: Chosen, owners: Ints, parts: int, counts: Ints, n: int) -> None:
+def _count(c: ChosenDevices, owners: Ints, parts: int, counts: Ints, n: int) -> None:
     """Count the parts of a layer that each device has."""
     for a in range(n):
         counts[a] = 0

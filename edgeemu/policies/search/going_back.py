@@ -6,7 +6,7 @@ single moves that each have to pay do not find the way back when that state retu
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,6 +27,20 @@ def earlier_layouts(view: ClusterView) -> Iterator[PlacementArrays]:
     for placement in view.earlier:
         if not is_divided(placement, view.costs.shape.n_layers):
             yield PlacementArrays.of(placement, view.costs.shape)
+
+
+class EarlierLayouts:
+    """Undivided placements that the run has left, read when somebody asks for them."""
+
+    def __init__(self, view: ClusterView) -> None:
+        self._view = view
+
+    def __call__(self) -> list[PlacementArrays]:
+        return self._found
+
+    @cached_property
+    def _found(self) -> list[PlacementArrays]:
+        return list(earlier_layouts(self._view))
 
 
 def from_now(view: ClusterView, old: PlacementArrays, earlier: PlacementArrays) -> PlacementArrays | None:

@@ -9,7 +9,7 @@ best is reached over half of the change.
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, starmap
 from typing import Self
 
 import numpy as np
@@ -18,12 +18,13 @@ from edgeemu.placement.arrays import blocks_of
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.blocks_code import BlocksCode
+from edgeemu.policies.compiled.ends_code import SearchRules
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
 from edgeemu.policies.search.going_back import Placed, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising
-from edgeemu.policies.search.share_search import MISSING, End, ShareJudge, ShareSearch, ends_by_code
+from edgeemu.policies.search.share_search import LEAST_GAIN, MISSING, NO_ROOM, End, ShareJudge, ShareSearch
 from edgeemu.policies.search.vicinity import Vicinity, ends_code
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -40,6 +41,7 @@ EXACT = 6  # placements of which the migration is computed exactly
 BESIDE = 24  # neighbours, the best, of which one is looked for that is not refused
 SLOWER = 1e-9  # relative, below which it is rounding
 HALVED = 2  # refused placements, the best, to which a way over another placement is looked for
+RULES = SearchRules(WORK, NO_ROOM, WORTH, LEAST_GAIN, MISSING)
 
 
 def make_ready(view: ClusterView) -> None:
@@ -121,7 +123,8 @@ class Known:
     def ends(self, judge: ShareJudge, price: float) -> tuple[float, list[End]]:
         """Cost of the placement, and where a search near it ends. `price`: of a second of a migration."""
         if self.code is not None and judge.code is not None:
-            return ends_by_code(judge.code, self.code, WORK, price, fits=self.fits)
+            before, ends = self.code.found(judge.code, price, RULES if self.fits else RULES._replace(worth=0.0))
+            return before, list(starmap(End, ends))
         return self.search(judge, price).ends_near(self.base, self.near, fits=self.fits)
 
     def search(self, judge: ShareJudge, price: float) -> ShareSearch:

@@ -7,14 +7,12 @@ bounded by the placements that it judges, weighed by their size.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import starmap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
-from edgeemu.policies.compiled.ends_code import EndsCode, SearchRules
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, pays
 from edgeemu.policies.search.change_rule import WORTH
@@ -295,13 +293,6 @@ class End:
     def shares(self) -> ShareArrays:
         """The placement, which is read from memory when somebody asks for it."""
         return self._shares if isinstance(self._shares, ShareArrays) else self._shares()
-
-
-def ends_by_code(steps: StepCode, code: EndsCode, work: float, price: float, *, fits: bool) -> tuple[float, list[End]]:
-    """Find what `ShareSearch.ends_near` finds, with all that is known of it."""
-    rules = SearchRules(work, NO_ROOM, WORTH if fits else 0.0, LEAST_GAIN, MISSING)
-    before, ends = code.found(steps, price, rules)
-    return before, list(starmap(End, ends))
 
 
 class _Ends:

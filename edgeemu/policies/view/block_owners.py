@@ -84,7 +84,7 @@ class BlockOwners(NamedTuple):
     def placement(self) -> Placement:
         """The placement of the blocks."""
         begins = begins_of(self.shape)
-        order = _order(self.shape, tuple((self.numbers[begins[2] : begins[4]] >= 0).tolist()))
+        order = _order(self.shape, tuple([owner >= 0 for owner in self.numbers[begins[2] : begins[4]].tolist()]))
         return Placement(dict(zip(order.blocks, self.numbers[order.read].tolist(), strict=True)))
 
 

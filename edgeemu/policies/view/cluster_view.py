@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import inf
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -131,7 +130,7 @@ class ClusterView:
         """
         view, speeds = object.__new__(type(self)), (self.flops_per_s / slowdowns, self.mem_bytes_per_s / slowdowns)
         arrays = *speeds, self.overhead_s * slowdowns, memory_bytes
-        view.__dict__.update(zip(_KEPT, _kept(self.__dict__), strict=True), fitting=[], **others)
+        view.__dict__.update({name: self.__dict__[name] for name in _KEPT}, fitting=[], **others)
         view.__dict__.update(zip(_ARRAYS, arrays, strict=True), _made_of=(self, slowdowns))
         if self.links is not self.links.wire:  # messages keep devices busy
             view.__dict__["links"] = priced(view.links, [device.compute for device in view.devices])
@@ -328,5 +327,4 @@ class ClusterView:
 
 
 _KEPT = [each.name for each in fields(ClusterView) if each.name not in {"devices", "fitting"}]
-_kept = itemgetter(*_KEPT)
 _ARRAYS = "flops_per_s", "mem_bytes_per_s", "overhead_s", "memory_bytes"  # of devices

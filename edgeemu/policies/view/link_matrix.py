@@ -94,12 +94,10 @@ class PairMatrix(ABC):
 class DenseMatrix(PairMatrix):
     """All pairs in one array."""
 
-    values: FloatArray
-
     def __init__(self, values: FloatArray) -> None:
         """`values`: [n_devices, n_devices], 0 on the diagonal."""
         super().__init__(len(values))
-        self.values = values
+        self.values: FloatArray = values
         self.values.setflags(write=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -295,9 +293,8 @@ class LinkMatrix:
             return self
         measured = LinkFactors.of(factors)
         scaling = Scaling(self.delay_s.n_devices, measured.sources, measured.targets)
-        return LinkMatrix(
-            self.s_per_bit.scaled(scaling, measured.per_bit), self.delay_s.scaled(scaling, measured.delay)
-        )
+        s_per_bit = self.s_per_bit.scaled(scaling, measured.per_bit)
+        return LinkMatrix(s_per_bit, self.delay_s.scaled(scaling, measured.delay))
 
     def row(self, source: int, bits: float) -> FloatArray:
         """Seconds until a message of `bits` from `source`, alone on its path, is at each device: [n_devices]."""

@@ -62,15 +62,8 @@ class ShareBytes:
         self.most = blocks + workspace + int(self.collective.max()) * self.once + s.proj_messages  # of any placement
 
 
-def bytes_of(view: ClusterView, n: int) -> ShareBytes:
-    """Bytes of shares on any n devices of a view."""
-    w = view.workload
-    costs = view.costs.at_step(1, w.total_tokens - 1)
-    return _share_bytes(costs, w.prompt_tokens, w.total_tokens, w.concurrent, n, star=view.star)
-
-
 @lru_cache(maxsize=16)
-def _share_bytes(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool) -> ShareBytes:
+def share_bytes(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool) -> ShareBytes:
     """Bytes of shares, made once for all decisions of a run."""
     return ShareBytes(costs, rows, total, concurrent, n, star=star)
 
@@ -79,7 +72,9 @@ class ShareMemory:
     """Sizes of shares on chosen devices [n], and what placements need."""
 
     def __init__(self, view: ClusterView, devices: IntArray) -> None:
-        self.bytes = bytes_of(view, len(devices))
+        w = view.workload
+        sequences, costs = (w.prompt_tokens, w.total_tokens, w.concurrent), view.costs.at_step(1, w.total_tokens - 1)
+        self.bytes = share_bytes(costs, *sequences, len(devices), star=view.star)
         self.capacity = view.memory_bytes[devices]  # [n]
 
     @property

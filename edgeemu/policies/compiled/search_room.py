@@ -1,0 +1,91 @@
+"""Places in memory for searches near the placement in force, made once for all decisions of a run."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.compiled.near_code import most_changes
+from edgeemu.policies.compiled.share_descent import Best
+from edgeemu.policies.compiled.share_ends import BEGUN, MOST, EndTimes
+from edgeemu.policies.compiled.share_known import ChosenDevices
+from edgeemu.policies.compiled.share_neighbours import Base
+from edgeemu.policies.compiled.share_seeds import Seeds
+from edgeemu.policies.compiled.tables import Batch
+from edgeemu.policies.view.block_owners import begins_of
+from edgeemu.policies.view.share_runs import Runs
+from edgeemu_kernels.packed_tuples import Packed, blank, fields_of, packed
+from edgeemu_kernels.shape import ModelShape
+
+MOST_EARLIER = 8  # placements that the run has left
+
+
+class SearchRoom(NamedTuple):
+    """Places to write in, for searches on some devices with some layers: nothing in them is kept."""
+
+    sizes: tuple[int, int, int, int]  # numbers of a placement's owners, of layers, groups, units
+    near_count: int  # placements for which there is room near one
+    base: Packed
+    near: Packed
+    changes: Packed
+    best: Packed
+    ends: Packed
+    ends_numbers: IntArray  # all that is in these
+    pair: Packed  # the placement in force, and an end
+    times: Packed
+    known: Packed  # placements: the one in force, and those that the run has left
+    known_at: Batch  # where these are
+    earlier: tuple[Packed, ...]  # without the first; of 0, 1, 2 … of them
+    chosen: Packed
+    chosen_at: ChosenDevices
+    begin: IntArray  # [3] of these, `found`
+    blocks_at: tuple[Any, ...]  # of these, who has which block now, and links, as `BlockTables` has them
+    seeds: Packed
+    found: IntArray  # [2] of these, the same
+    ranges: IntArray  # of layers that are changed alike
+    each_layer: Runs
+
+
+@lru_cache(maxsize=8)
+def search_room(
+    shape: ModelShape, n_devices: int, n: int, ranges: tuple[tuple[int, int], ...], *, divide: bool
+) -> SearchRoom:
+    """Room for searches near a placement on some of all devices. `ranges`: of layers that are changed alike."""
+    n_layers, n_groups, n_units, begins = shape.n_layers, shape.n_groups, shape.ffn_units, begins_of(shape)
+    most, one = most_changes(n, len(ranges), n_groups, n_units), np.ones(n_layers, np.int64)
+    near_count = most + n * (n - 1) // 2 * 3 + n + 2 + MOST_EARLIER + 1
+
+    def batch(count: int) -> Packed:
+        parts = count * n_layers * n
+        return blank(Batch, count, n_layers, n, count, count, parts, count * n_layers, parts, n_layers)
+
+    known, chosen = batch(1 + MOST_EARLIER), blank(ChosenDevices, 3, n, n_devices, begins[-1], n, n, n * n, n * n)
+    known_at, chosen_at, ends = fields_of(Batch, known), fields_of(ChosenDevices, chosen), batch(MOST)
+    first = 1, 1, n_layers * n, n_layers, n_layers * n  # numbers of the first of these placements
+    rest = [part + 8 * length for part, length in zip(known_at[3:8], first, strict=True)]
+    changed, found, keys = np.array(ranges, np.int64), np.empty(2, np.int64), np.empty((2, n))
+    sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
+    return SearchRoom(
+        sizes=(begins[-1], n_layers, n_groups, n_units),
+        near_count=near_count,
+        base=blank(Base, *sizes, 2, n_layers * n, n_layers, n_layers * n),
+        near=batch(near_count),
+        changes=batch(most),
+        best=blank(Best, 3, 3),
+        ends=ends,
+        ends_numbers=ends.values[0].view(np.int64),
+        pair=batch(2),
+        times=blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 2),
+        known=known,
+        known_at=known_at,
+        earlier=tuple(packed(Batch, count, n_layers, n, *rest, one) for count in range(1 + MOST_EARLIER)),
+        chosen=chosen,
+        chosen_at=chosen_at,
+        begin=chosen.values[0][:3].view(np.int64),
+        blocks_at=(*(chosen_at.owners + 8 * at for at in begins[:-1]), chosen_at.s_per_bit, chosen_at.delay_s),
+        seeds=packed(Seeds, len(ranges), changed, chosen_at.devices, *keys, found),
+        found=found,
+        ranges=changed,
+        each_layer=Runs(np.arange(n_layers), one),
+    )
