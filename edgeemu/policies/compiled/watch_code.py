@@ -29,7 +29,7 @@ from edgeemu.timeline.steps import OperationRecord
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import packed
 
-_ROOM = 64  # links, or courses, for which there is room at first
+_ROOM = 512  # links, courses and decisions for which there is room at first
 _SUMS = 5  # of a link
 _LASTED = 7  # rows of a course before those of how long it lasted
 _COURSE_ROWS = _LASTED + KEPT

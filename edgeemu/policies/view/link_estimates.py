@@ -146,8 +146,11 @@ class LinkEstimates:
         slow = np.maximum(found.delay, found.per_bit) >= worse  # [n_pairs]
         if others:
             slow |= np.isin(self._codes, [source * self._n_devices + target for source, target in others])
-        pairs = zip(found.sources[slow].tolist(), found.targets[slow].tolist(), strict=True)
-        return dict(zip(pairs, self._unseen_turns[slow].tolist(), strict=True))
+        which = slow.nonzero()[0]
+        if not len(which):
+            return {}
+        pairs = zip(found.sources[which].tolist(), found.targets[which].tolist(), strict=True)
+        return dict(zip(pairs, self._unseen_turns[which].tolist(), strict=True))
 
     def factors(self) -> LinkFactors:
         """Measured delay, and measured time per bit, as multiples of the nominal values."""
