@@ -29,11 +29,14 @@ from edgeemu_kernels.shape import ModelShape
 PROMPT, TOTAL = 7, 200  # tokens: as many as machine code needs to pay
 
 
-def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
-    """A cluster with drawn memory while a long sequence runs."""
+def seen(data: st.DataObject, shape: ModelShape, message_s: float = 0.0) -> ClusterView:
+    """A cluster with drawn memory while a long sequence runs. `message_s`: for which a message keeps devices busy."""
     view = oracle_view(uneven_mesh(N, data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, PROMPT, TOTAL)
     memory = st.integers(0, 4_000_000) | st.just(1 << 40)
-    devices = tuple(replace(each, memory_bytes=data.draw(memory)) for each in view.devices)
+    devices = tuple(
+        replace(each, memory_bytes=data.draw(memory), compute=replace(each.compute, message_s=message_s))
+        for each in view.devices
+    )
     workload = replace(view.workload, length=data.draw(st.integers(PROMPT, TOTAL - 1)))
     on_flash, star, divide = (data.draw(st.booleans()) for _ in range(3))
     return replace(view, devices=devices, workload=workload, weights_on_flash=on_flash, star=star, divide=divide)
@@ -53,7 +56,8 @@ def found(view: ClusterView, known: Known) -> tuple[float, list[End]]:
 @given(st.data())
 def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=2))
-    view, left_out = seen(data, shape), data.draw(st.sampled_from([*range(N), N]))
+    view = seen(data, shape, data.draw(st.sampled_from([0.0, 1e-4])))
+    left_out = data.draw(st.sampled_from([*range(N), N]))
     devices = np.delete(EVERYONE, left_out) if left_out < N else EVERYONE
     current = data.draw(some_shares(shape, len(devices))).placement(0, shape, devices)
     view = replace(view, earlier=(data.draw(some_shares(shape)).placement(0, shape, EVERYONE), current))

@@ -12,7 +12,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.blocks_code import BlocksCode
-from edgeemu.policies.compiled.search_room import search_room
+from edgeemu.policies.compiled.search_room import MOST_EARLIER, search_room
 from edgeemu.policies.compiled.share_code import StepCode, functions, links_between, memory_tables, scratch_for
 from edgeemu.policies.compiled.share_descent import CostTerms
 from edgeemu.policies.compiled.share_ends import MOST, Terms
@@ -115,6 +115,7 @@ class EndsCode:
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
         links, rows = links_between(costs.prices.links, devices)
         cluster = packed(DeviceRoom, view.n_devices, sizes.most, view.memory_bytes, costs.prices.processor_s_per_bit)
+        assert len(owners) <= 1 + MOST_EARLIER, "there is no room for so many"
         numbers = np.concatenate([each.numbers for each in owners])
         self._layouts = packed(Layouts, len(owners), *room.sizes, numbers, devices)
         tables = self._layouts.at, cluster.at, links.at, address_of(rows)

@@ -24,7 +24,7 @@ class Vicinity:
     """
 
     def __init__(
-        self, view: ClusterView, devices: IntArray, base: ShareArrays, needs: FindsNeeds, code: EndsCode | None
+        self, view: ClusterView, devices: IntArray, base: ShareArrays, needs: FindsNeeds, code: EndsCode | None = None
     ) -> None:
         """`code`: machine code that has looked around."""
         self._view, self._devices, self._base, self._needs, self._code = view, devices, base, needs, code
