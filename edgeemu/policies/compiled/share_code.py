@@ -97,10 +97,13 @@ def pays(view: ClusterView) -> bool:
 
 
 @lru_cache(maxsize=16)
-def scratch_for(n: int, n_layers: int) -> Packed:
-    """Places to write in, for one placement after the other on n devices; nothing in them is kept."""
-    flags = 4 * n_layers * n, n, n, n
-    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, n, n, n)
+def scratch_for(n: int, n_layers: int, row: int = 0, units_row: int = 0) -> Packed:
+    """Places to write in, for one placement after the other on n devices; nothing in them is kept.
+
+    `row`, `units_row`: numbers that a device can have of groups, and of units, none included.
+    """
+    flags, moves = (4 * n_layers * n, n, n, n), (n * row, n * row, n * row, n * units_row, n * units_row)
+    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, *moves, n, n, n)
 
 
 def batch_of(near: Folded) -> Packed:
@@ -120,10 +123,11 @@ def links_between(links: LinkMatrix, devices: IntArray) -> tuple[Packed, IntArra
 
 
 class _StepSizes(NamedTuple):
-    """Fields of the tables of steps on n devices, and the works of their parts."""
+    """Fields of the tables of steps on n devices, and the works of their parts; places to write in."""
 
     fields: tuple[float, ...]
     works: Packed
+    scratch: Packed
     spare: list[Packed]  # tables of judges that are gone, for the next ones
 
 
@@ -143,7 +147,8 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
     works, heads = works_of(costs, n, 1, past), of_heads(past)
     more = of_heads(past + 1) - heads  # works of heads are affine in `past`
     fields = n, shape.n_layers, row, units_row, star, *bits, *lengths
-    return _StepSizes(fields, packed(StepWorks, works.flops, works.bytes_read, past, heads, more), [])
+    parts = packed(StepWorks, works.flops, works.bytes_read, past, heads, more)
+    return _StepSizes(fields, parts, scratch_for(n, shape.n_layers, row, units_row), [])
 
 
 class StepCode:
@@ -153,9 +158,8 @@ class StepCode:
         """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
         self._functions, costs, n = functions(), view.costs.at_step(1, past), len(devices)
         begin = 0 if view.costs is costs else past  # at which sizes are known
-        fields, works, self._spare = _step_sizes(costs, n, begin, star=view.star)
+        fields, works, self.scratch, self._spare = _step_sizes(costs, n, begin, star=view.star)
         self.tables = self._spare.pop() if self._spare else blank(StepTables, *fields)
-        self.scratch = scratch_for(n, costs.shape.n_layers)
         speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
         links, rows = links_between(view.links, devices)
         self._functions.fill(self.tables.at, speeds.at, links.at, address_of(rows), works.at, past)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_costs import ROUNDING
+from edgeemu.policies.compiled.share_moves import fill_moves, layer_migration_s
 from edgeemu.policies.compiled.share_needs import migration_s, missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, changes, ends
 from edgeemu.policies.compiled.share_step import begin_batch, step_s
@@ -40,14 +41,15 @@ def _cost(
 ) -> float:
     """Cost of one placement, its step and its migration; if it is not below a limit, any above.
 
-    `far`: its migration is likely to matter, and is computed before more than one way of the step.
+    `far`: of a model of one layer, and its migration is likely to matter: it is computed before more than one way.
     """
     limit, bound_s = below * (1.0 + ROUNDING), known_way_s(t, b, w, which)
     if bound_s < limit and not far:
         bound_s = least_below_s(t, b, w, which, limit)
     if bound_s >= limit:
         return bound_s
-    moving = migration_s(y, b, w, which) * p.second
+    took_s = layer_migration_s(t, y, b, w, which) if far else migration_s(y, b, w, which)
+    moving = took_s * p.second
     limit = (below - moving) * (1.0 + ROUNDING)
     if bound_s < limit and far:
         bound_s = least_below_s(t, b, w, which, limit)
@@ -165,4 +167,6 @@ def best_change(
     numbers[0] = count
     numbers[1] = fitting
     begin_batch(b, w)
+    if t.n_layers == 1:
+        fill_moves(t, y, w)
     _find_best(t, m, y, b, w, p, r, below, 0, count, t.n_layers == 1)

@@ -74,14 +74,18 @@ def _held(m: MemoryTables, b: Batch, which: int, device: int, members: int) -> i
 
 def migration_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
     """Seconds that a sequence waits for the migration to one placement of a batch."""
-    n = y.n
-    for a in range(n):
+    for a in range(y.n):
         w.weights[a] = 0.0
         w.caches[a] = 0.0
         w.lost[a] = 0.0
     for run in range(b.n_runs):
         _add_layers(y, b, w, which * b.n_runs + run, run)
-    embed, lm_head = b.embed[which], b.lm_head[which]
+    return moved_s(y, b, w, which)
+
+
+def moved_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
+    """Seconds until the ends of the model, and all that layers bring to devices, are there."""
+    n, embed, lm_head = y.n, b.embed[which], b.lm_head[which]
     _add_end(w, y.embed - (y.table if embed == y.old_lm_head else 0.0), y.old_embed, embed)
     meets = lm_head == y.old_embed or lm_head == embed
     _add_end(w, y.lm_head - (y.table if meets else 0.0), y.old_lm_head, lm_head)
@@ -108,7 +112,7 @@ def _add_layers(y: WayTables, b: Batch, w: Scratch, at: int, run: int) -> None:
         more, parts = heads - y.old_heads[run * n + a], units - y.old_units[run * n + a]
         columns = more if proj < 0 and old_proj < 0 else 0
         if proj != old_proj:
-            columns = _columns(y, proj, heads, a) - _columns(y, old_proj, y.old_heads[run * n + a], a)
+            columns = columns_on(y, proj, heads, a) - columns_on(y, old_proj, y.old_heads[run * n + a], a)
         if more != 0 or parts != 0 or columns != 0:  # most have what they had
             groups, shards, rows = more * layers, parts * layers, columns * layers
             w.weights[a] += max(groups, 0.0) * y.head + max(rows, 0.0) * y.column + max(shards, 0.0) * y.unit
@@ -116,7 +120,7 @@ def _add_layers(y: WayTables, b: Batch, w: Scratch, at: int, run: int) -> None:
             w.lost[a] += groups * y.head + rows * y.column + shards * y.unit
 
 
-def _columns(y: WayTables, proj: int, heads: int, device: int) -> int:
+def columns_on(y: WayTables, proj: int, heads: int, device: int) -> int:
     """Columns of a projection on a device."""
     if proj < 0:
         return heads

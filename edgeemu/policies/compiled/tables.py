@@ -117,6 +117,11 @@ class Scratch(NamedTuple):
     before_x_s: Floats  # [n]
     before_free_s: Floats  # [n, n]
     longest: Ints  # [2] way that took longest: over which device with heads, and by which with units
+    group_weights: Floats  # [n, row] bytes that so many groups bring to a device, …
+    group_caches: Floats  # [n, row]
+    group_lost: Floats  # [n, row] … less those that they take
+    unit_weights: Floats  # [n, units_row] the same of units
+    unit_lost: Floats  # [n, units_row]
     weights: Floats  # [n] bytes that arrive
     caches: Floats  # [n]
     lost: Floats  # [n] bytes that come, less those that go
