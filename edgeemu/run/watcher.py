@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from edgeemu.cluster.links import Change
-from edgeemu.policies.compiled.watch_code import EstimatorCode, HistoryCode
+from edgeemu.policies.compiled.watch_code import EstimatorCode
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import TURN, History
 from edgeemu.policies.view.link_estimates import MeasuredLinks
 from edgeemu.policies.view.link_factors import LinkFactors
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import view_at
 from edgeemu.policies.view.outlook import Outlook, Pair
@@ -32,7 +31,7 @@ class Watcher:
         watched = plan.cluster, plan.computes, plan.costs, plan.scenario.decisions.smoothing
         links = plan.links, plan.view.observed
         self._estimate = EstimatorCode(*watched, *links) if plan.machine_code else Estimator(*watched, *links)
-        self._history = HistoryCode(len(plan.cluster.devices)) if plan.machine_code else History()
+        self._history = History()  # of an oracle
         self._x_bits = 8.0 * plan.costs.activation_bytes(1)  # of a vector x
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
         self._links_down: list[tuple[Change, float, float]] = []  # links, from one instant to another
@@ -45,13 +44,15 @@ class Watcher:
         workload = view.workload.with_cached(longest.past, sum(step.past for step in steps))
         self._tokens += self._plan.rules.interval_tokens
         if self._plan.scenario.knowledge == "oracle":
-            return self._oracle(replace(view, workload=workload, costs=costs), at_s)
+            known, outlook = self._oracle(replace(view, workload=workload, costs=costs), at_s)
+            return known.noted(outlook=outlook) if outlook else known
         for observed in await self._devices.observe():
             self._estimate.observe_executions(self._without_standstills(observed.executions))
             self._estimate.observe_transits(self._without_links_down(observed))
         self._estimate.observe_states(*zip(*await self._devices.states(at_s), strict=True))
         known = self._estimate.view(view, workload, costs)
-        return self._with_outlook(known, self._estimate.slowdowns(), self._estimate.newest_links(self._x_bits))
+        outlook = self._estimate.outlook(self._tokens, self._x_bits)
+        return known.noted(outlook=outlook) if outlook else known
 
     def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
         """Note that a device stood still for a while, as it knows when that is over: operations of then say nothing."""
@@ -87,8 +88,8 @@ class Watcher:
         """Return decisions since a link was measured, of those that were slow then, or are expected to become slow."""
         return self._estimate.doubtful(TURN, outlook.slower_links(TURN))
 
-    def _oracle(self, base: ClusterView, at_s: float) -> ClusterView:
-        """Return the view of the cluster as it is at an instant."""
+    def _oracle(self, base: ClusterView, at_s: float) -> tuple[ClusterView, Outlook]:
+        """Return the view of the cluster as it is at an instant, and what is expected of what has come and gone."""
         cluster = self._devices.cluster
         slowdowns = np.array([device.slowdown_at(at_s) for device in cluster.devices])
         devices = tuple(
@@ -97,9 +98,5 @@ class Watcher:
         )
         known = view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
         factors = LinkFactors.of(link_factors_at(self._plan.links, cluster, at_s))
-        return self._with_outlook(known, slowdowns, MeasuredLinks.of(self._plan.links, factors, self._x_bits))
-
-    def _with_outlook(self, known: ClusterView, slowdowns: FloatArray, links: MeasuredLinks) -> ClusterView:
-        """Return the view with what is expected of devices and links; of links, by the time that a vector x takes."""
-        outlook = self._history.outlook(self._tokens, slowdowns, *links)
-        return known.noted(outlook=outlook) if outlook else known
+        links = MeasuredLinks.of(self._plan.links, factors, self._x_bits)
+        return known, self._history.outlook(self._tokens, slowdowns, *links)

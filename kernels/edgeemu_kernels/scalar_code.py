@@ -56,8 +56,10 @@ class ScalarModule:
             hints, returned = signature(function)
             kind = ir.FunctionType(NUMBERS[returned], [NUMBERS.get(hint, POINTER) for hint in hints.values()])
             made = self._made[function] = ir.Function(self.module, kind, f"{function.__module__}.{function.__name__}")
-            made.linkage = "internal" if inside else ""
+            made.linkage = "internal"
             _Translation(self, function, made, hints)
+        if not inside:
+            self._made[function].linkage = ""
         return self._made[function]
 
 

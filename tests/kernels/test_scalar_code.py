@@ -70,6 +70,11 @@ def test_machine_code_does_what_the_function_does(doubled: bool, stop: int, leas
     assert found[0] == found[1]
 
 
+def test_what_another_function_calls_can_be_called_too() -> None:
+    made, values = MachineCode(fold, largest), np.array([-1.0, 4.0, 2.0])
+    assert made[largest](address_of(values), 3) == largest(values, 3) == 4.0
+
+
 def listed(n: int) -> int:
     return sum([n, n])
 

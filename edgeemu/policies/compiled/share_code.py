@@ -69,7 +69,6 @@ class _Functions(NamedTuple):
     observe_operations: Any
     observe_messages: Any
     fit: Any
-    newest: Any
     observe_slowdowns: Any
 
 
@@ -84,7 +83,7 @@ def functions() -> _Functions:
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
         *(share_seeds.fastest, share_seeds.surround, share_ends.find_ends, share_assigned.moving_s),
         *(share_assigned.moving_each_s, share_known.choose, share_known.write_pair, share_known.write_owners),
-        *(watch_operations.observe_operations, watch_links.observe_messages, watch_links.fit, watch_links.newest),
+        *(watch_operations.observe_operations, watch_links.observe_messages, watch_links.fit),
         watch_courses.observe_slowdowns,
     )
     made = MachineCode(*every)

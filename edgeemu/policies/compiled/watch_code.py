@@ -12,16 +12,14 @@ from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.compiled.watch_courses import (
     CourseForecasts,
     CourseTables,
-    DeviceSlowdowns,
-    MeasuredPairs,
 )
-from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NewestLinks, NominalLinks
+from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, StepOperations
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import KEPT, MOST_DEVICES, History
-from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
+from edgeemu.policies.view.history import KEPT, MOST_DEVICES
+from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
-from edgeemu.policies.view.link_matrix import DenseMatrix, FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import DenseMatrix, LinkMatrix
 from edgeemu.policies.view.outlook import Forecasts, Outlook
 from edgeemu.timeline.columns import Columns, table
 from edgeemu.timeline.network import Transit
@@ -52,8 +50,11 @@ class EstimatorCode(Estimator):
         n, times = len(cluster.devices), self._times
         speeds = times.flops_per_s, times.mem_bytes_per_s, times.overhead_s
         known = self._slowdown, self._queueing_s, self._worked
-        self._functions, room = functions(), (np.empty(n, np.int64), *np.empty((3, n)))
-        self._devices = packed(DeviceTimes, n, smoothing, *speeds, *known, *room)
+        self._first = np.full(n, np.nan)  # slowdowns that the first decision saw
+        room = np.empty(n, np.int64), *np.empty((3, n))
+        self._functions, self._found = functions(), np.zeros(2, np.int64)
+        self._devices = packed(DeviceTimes, n, smoothing, *speeds, *known, self._first, *room)
+        self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
 
     def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
         at, steps, _, *times = self._times.found(executions)
@@ -66,6 +67,21 @@ class EstimatorCode(Estimator):
         parts = at, known.devices, which, works, kinds.computes, kinds.starts_kernel, *times
         operations = packed(StepOperations, len(at), *map(np.ascontiguousarray, parts))
         self._functions.observe_operations(self._devices.at, operations.at)
+
+    def outlook(self, token: int, bits: float) -> Outlook:
+        if np.isnan(self._first[0]):
+            self._first[:] = self.slowdowns()
+        links, devices = self._of_links, self._of_devices
+        assert isinstance(self._links, LinksCode)
+        links.make_room(len(self._links))
+        tables = self._devices.at, *self._links.tables, devices.courses.at, links.courses.at
+        places = devices.forecasts.at, links.forecasts.at, address_of(self._found)
+        self._functions.observe_slowdowns(*tables, float(token), bits, *places)
+        of_devices, of_links = self._found.tolist()
+        if not of_links:
+            return Outlook(*devices.first(of_devices))
+        known, forecasts = links.first(of_links)
+        return Outlook(*devices.first(of_devices), *np.divmod(known, MOST_DEVICES), forecasts)
 
 
 class LinksCode(LinkEstimates):
@@ -85,14 +101,13 @@ class LinksCode(LinkEstimates):
     def _make_room(self, more: int) -> None:
         """Make room for so many pairs more at least, and for as many decisions again."""
         count, room = int(self._counts[0]), 2 * len(self._codes) + more
-        pairs, sums = np.zeros((4, room), np.int64), np.zeros((_SUMS, room))
+        pairs, sums, self._fits = np.zeros((4, room), np.int64), np.zeros((_SUMS, room)), np.empty((2, room))
         pairs[:, :count], sums[:, :count] = self._pairs[:, :count], self._sums[:, :count]
         self._pairs, self._sums, self._room, self._known_until = pairs, sums, room, 2 * self._decisions + _ROOM
         powers = (1.0 - self.smoothing) ** np.arange(self._known_until + 2)
         places = np.empty(room, np.int64), np.empty(room)
-        self._packed = packed(LinkSums, room, self._counts, *pairs, sums, powers, *places)
-        self._newest = (*np.empty((2, room), np.int64), *np.empty((3, room)))
-        self._packed_newest = packed(NewestLinks, *self._newest)
+        self._packed = packed(LinkSums, room, self._counts, *pairs, sums, powers, *self._fits, *places)
+        self._functions.fit(self._packed.at)
         self._show()
 
     def _show(self) -> None:
@@ -107,7 +122,7 @@ class LinksCode(LinkEstimates):
         if self._decisions > self._known_until or len(self._codes) + len(sources) > self._room:
             self._make_room(len(sources))
         messages = packed(Messages, len(sources), sources, targets, *numbers)
-        self._functions.observe_messages(self._links.at, self._packed.at, messages.at)
+        self._functions.observe_messages(*self.tables, messages.at)
         self._factors = None
         self._show()
 
@@ -115,46 +130,17 @@ class LinksCode(LinkEstimates):
         self._decisions += 1
         super().next_turn()
 
-    def newest(self, bits: float) -> MeasuredLinks:
-        known = self.factors()
-        factors = address_of(known.delay), address_of(known.per_bit)
-        tables = self._links.at, self._packed.at
-        count = self._functions.newest(*tables, *factors, bits, self._packed_newest.at)
-        sources, targets, delay, per_bit, slow = (each[:count].copy() for each in self._newest)
-        return MeasuredLinks(LinkFactors(sources, targets, delay, per_bit), slow)
-
     def _fitted(self) -> LinkFactors:
-        _, sources, targets, _ = self._pairs[:, : self._counts[0]].copy()
-        delay, per_bit = np.empty((2, len(sources)))
-        self._functions.fit(self._packed.at, address_of(delay), address_of(per_bit))
-        return LinkFactors(sources, targets, delay, per_bit)
+        pairs, fitted = self._pairs[1:3, : len(self)].copy(), self._fits[:, : len(self)].copy()
+        return LinkFactors(*pairs, *fitted)
 
+    def __len__(self) -> int:
+        return len(self._codes)
 
-class HistoryCode(History):
-    """Record of how slow decisions have seen each device, and links for a vector x."""
-
-    def __init__(self, n_devices: int) -> None:
-        super().__init__()
-        self._functions, self._slowdowns, self._found = functions(), np.empty((2, n_devices)), np.zeros(2, np.int64)
-        self._packed_slowdowns = packed(DeviceSlowdowns, n_devices, *self._slowdowns)
-        self._of_devices, self._of_links = _CourseRoom(n_devices, 0), _CourseRoom(_ROOM, 2)
-        self._begun = False
-
-    def outlook(self, token: int, slowdowns: FloatArray, links: LinkFactors, slow: FloatArray) -> Outlook:
-        self._slowdowns[int(self._begun) :] = slowdowns
-        self._begun = True
-        self._of_links.make_room(len(slow))
-        pairs = links.sources, links.targets, links.delay, links.per_bit, slow
-        measured = packed(MeasuredPairs, len(slow), *map(np.ascontiguousarray, pairs))
-        courses = self._of_devices.courses.at, self._of_links.courses.at, self._packed_slowdowns.at, measured.at
-        forecasts = self._of_devices.forecasts.at, self._of_links.forecasts.at
-        self._functions.observe_slowdowns(*courses, float(token), *forecasts, address_of(self._found))
-        found, of_links = self._found.tolist()
-        devices, of_devices = self._of_devices.first(found)
-        if not of_links:
-            return Outlook(devices, of_devices)
-        known, forecasts_of_links = self._of_links.first(of_links)
-        return Outlook(devices, of_devices, *np.divmod(known, MOST_DEVICES), forecasts_of_links)
+    @property
+    def tables(self) -> tuple[bytes, bytes]:
+        """Links as machine code reads them: as the scenario has them, and as they were measured."""
+        return self._links.at, self._packed.at
 
 
 class _CourseRoom:

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu.policies.compiled.watch_links import place_of
+from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks, place_of, slowness
+from edgeemu.policies.compiled.watch_operations import DeviceTimes
 from edgeemu.policies.view.history import KEPT, MOST_DEVICES, TURN
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -32,25 +33,6 @@ class CourseTables(NamedTuple):
     totals: Floats  # [n_parts, room]
 
 
-class DeviceSlowdowns(NamedTuple):
-    """Slowdowns of all devices, now and before any observation."""
-
-    n: int
-    first: Floats  # [n]
-    now: Floats  # [n]
-
-
-class MeasuredPairs(NamedTuple):
-    """Links that were measured, by ascending pair."""
-
-    n_pairs: int
-    sources: Ints  # [n_pairs]
-    targets: Ints  # [n_pairs]
-    delay: Floats  # [n_pairs] multiples of the nominal ones
-    per_bit: Floats  # [n_pairs]
-    slow: Floats  # [n_pairs] the same of a message
-
-
 class CourseForecasts(NamedTuple):
     """Places to write in: how long present states last, and what comes then, as `view.outlook` has it."""
 
@@ -62,23 +44,30 @@ class CourseForecasts(NamedTuple):
 
 
 def observe_slowdowns(
+    d: DeviceTimes,
+    v: NominalLinks,
+    e: LinkSums,
     devices: CourseTables,
     links: CourseTables,
-    d: DeviceSlowdowns,
-    m: MeasuredPairs,
     token: float,
+    bits: float,
     of_devices: CourseForecasts,
     of_links: CourseForecasts,
     found: Ints,
 ) -> None:
-    """Add what was measured before a token, and write what to expect; [2]: of how many devices and links."""
+    """Add what was measured before a token, of links for a message of `bits`, and write what to expect.
+
+    `found`, [2]: of how many devices and links.
+    """
     for device in range(d.n):
-        _add(devices, device, d.first[device], d.now[device], token)
-    for pair in range(m.n_pairs):
-        at = _add(links, m.sources[pair] * MOST_DEVICES + m.targets[pair], 1.0, m.slow[pair], token)
-        if at != NOWHERE:
-            links.parts[at] = m.delay[pair]
-            links.parts[links.room + at] = m.per_bit[pair]
+        slowdown = d.slowdown[device]
+        _add(devices, device, d.first[device], slowdown if slowdown == slowdown else 1.0, token)
+    for pair in range(e.counts[0]):
+        if e.unseen[pair] == 0:  # measured since the decision before
+            at = _add(links, e.sources[pair] * MOST_DEVICES + e.targets[pair], 1.0, slowness(v, e, pair, bits), token)
+            if at != NOWHERE:
+                links.parts[at] = e.delay[pair]
+                links.parts[links.room + at] = e.per_bit[pair]
     found[0] = _forecast(devices, token, of_devices)
     found[1] = _forecast(links, token, of_links)
 

@@ -27,6 +27,8 @@ class LinkSums(NamedTuple):
     unseen: Ints  # [room] decisions since the last measurement
     sums: Floats  # [5, room] of: delay's part squared, of both parts' product, bits' part squared, of each and took
     powers: Floats  # [n_decisions] weight of what was known before, by decisions since
+    delay: Floats  # [room] multiples of the nominal ones
+    per_bit: Floats  # [room]
     number: Ints  # [room] messages of the step
     weight: Floats  # [room] of the step
 
@@ -65,6 +67,7 @@ def observe_messages(v: NominalLinks, e: LinkSums, m: Messages) -> None:
     for message in range(m.n_messages):
         if _tells(v, m, message):
             _add(v, e, m, message, place_of(e.codes, e.counts[0], m.sources[message] * v.n + m.targets[message]))
+    fit(e)
 
 
 def _tells(v: NominalLinks, m: Messages, message: int) -> bool:
@@ -107,41 +110,22 @@ def _insert(e: LinkSums, place: int, code: int, source: int, target: int) -> Non
     e.counts[0] += 1
 
 
-class NewestLinks(NamedTuple):
-    """Places to write in: the pairs that were measured since the decision before."""
-
-    sources: Ints  # [room]
-    targets: Ints  # [room]
-    delay: Floats  # [room] multiples of the nominal ones
-    per_bit: Floats  # [room]
-    slow: Floats  # [room] the same of a message
-
-
-def fit(e: LinkSums, delay: Floats, per_bit: Floats) -> None:
-    """Compute the delay, and the time per bit, of all pairs, as multiples of the nominal ones: [n_pairs] each."""
+def fit(e: LinkSums) -> None:
+    """Compute the delay, and the time per bit, of all pairs, as multiples of the nominal ones."""
     for at in range(e.counts[0]):
         a, c, both = e.sums[at] + RIDGE, e.sums[2 * e.room + at] + RIDGE, e.sums[e.room + at]
         x, y = e.sums[3 * e.room + at] + RIDGE, e.sums[4 * e.room + at] + RIDGE
         det = a * c - both * both
-        delay[at] = max(LEAST, (c * x - both * y) / det)
-        per_bit[at] = max(LEAST, (a * y - both * x) / det)
+        e.delay[at] = max(LEAST, (c * x - both * y) / det)
+        e.per_bit[at] = max(LEAST, (a * y - both * x) / det)
 
 
-def newest(v: NominalLinks, e: LinkSums, delay: Floats, per_bit: Floats, bits: float, o: NewestLinks) -> int:
-    """Write the pairs that were measured since the decision before; how many they are. `bits`: of a message."""
-    count = 0
-    for at in range(e.counts[0]):
-        if e.unseen[at] == 0:
-            way = e.sources[at] * v.n + e.targets[at]
-            delay_s, bits_s = v.delay_s[way], bits * v.s_per_bit[way]
-            total_s, now_s = delay_s + bits_s, delay[at] * delay_s + per_bit[at] * bits_s
-            o.sources[count] = e.sources[at]
-            o.targets[count] = e.targets[at]
-            o.delay[count] = delay[at]
-            o.per_bit[count] = per_bit[at]
-            o.slow[count] = now_s / total_s if total_s > 0.0 else 1.0
-            count += 1
-    return count
+def slowness(v: NominalLinks, e: LinkSums, at: int, bits: float) -> float:
+    """Compute how many times as long as nominally a message takes on a link."""
+    way = e.sources[at] * v.n + e.targets[at]
+    delay_s, bits_s = v.delay_s[way], bits * v.s_per_bit[way]
+    total_s, now_s = delay_s + bits_s, e.delay[at] * delay_s + e.per_bit[at] * bits_s
+    return now_s / total_s if total_s > 0.0 else 1.0
 
 
 def place_of(codes: Ints, count: int, code: int) -> int:

@@ -16,6 +16,7 @@ class DeviceTimes(NamedTuple):
     slowdown: Floats  # [n] of operations; NaN: not measured yet
     queueing_s: Floats  # [n] from ready to start, mean of an operation
     worked: Flags  # [n] since states were last observed
+    first: Floats  # [n] the first slowdowns that a decision saw
     number: Ints  # [n] operations of the step
     nominal_s: Floats  # [n]
     busy_s: Floats  # [n]

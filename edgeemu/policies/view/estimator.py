@@ -16,10 +16,12 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
+from edgeemu.policies.view.history import History
 from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
 from edgeemu.policies.view.link_factors import Factors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
+from edgeemu.policies.view.outlook import Outlook
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
 
@@ -55,6 +57,7 @@ class Estimator:
         self._by_host = np.array([device.compute is None for device in cluster.devices], np.bool_)  # [n]
         self._sheet = sheet or LinkMatrix.of(cluster)
         self._links = links(self._sheet, smoothing, at_start or {})
+        self._history = History()
         self._unloaded: tuple[ClusterView, ClusterView] | None = None  # a view, and the same without load
 
     # -- measurements ------------------------------------------------------------------------------------------
@@ -96,6 +99,10 @@ class Estimator:
     def queueing_s(self, device: int) -> float:
         """Mean time that a ready operation waits for the device."""
         return float(self._queueing_s[device])
+
+    def outlook(self, token: int, bits: float) -> Outlook:
+        """Note what was measured before a token, and return what to expect; of links by a message of `bits`."""
+        return self._history.outlook(token, self.slowdowns(), *self.newest_links(bits))
 
     def newest_links(self, bits: float) -> MeasuredLinks:
         """Links that were measured since the decision before, and how slow they are for a message of `bits`."""
