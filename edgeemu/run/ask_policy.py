@@ -51,6 +51,7 @@ class OvertimeError(BaseException):
 
 
 _REPEAT_S = 1.0  # the alarm is repeated, for code that caught it
+_LEAST_S = 1e-3  # until an alarm
 
 
 def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: float) -> Answer:
@@ -183,26 +184,28 @@ def describe(error: BaseException) -> str:
 def time_limit(limit_s: float) -> Iterator[None]:
     """Raise OvertimeError in a block that takes more processor time, or by the clock `WAIT` times as long.
 
-    Only the main thread can be interrupted.
+    An alarm looks how much processor time was taken, and is set again for as much as is left. Only the main thread can
+    be interrupted.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    began_s, spent_s = time.monotonic(), time.process_time()
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        within = f"{limit_s:g} s of processor time" if number == signal.SIGPROF else f"{WAIT * limit_s:g} s"
-        raise OvertimeError(f"the policy did not answer within {within}")
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        left_s = limit_s - (time.process_time() - spent_s)
+        late = time.monotonic() - began_s >= WAIT * limit_s
+        if late or left_s <= 0.0:
+            within = f"{WAIT * limit_s:g} s" if late else f"{limit_s:g} s of processor time"
+            raise OvertimeError(f"the policy did not answer within {within}")
+        signal.setitimer(signal.ITIMER_REAL, max(_LEAST_S, left_s), _REPEAT_S)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGPROF, signal.SIGALRM)}
-    began_s = time.monotonic()
-    earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, WAIT * limit_s, _REPEAT_S)
-    signal.setitimer(signal.ITIMER_PROF, limit_s, _REPEAT_S)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s, _REPEAT_S)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGALRM, before)
         if earlier_s:  # an alarm that was set before goes on
-            signal.setitimer(signal.ITIMER_REAL, max(1e-3, earlier_s - (time.monotonic() - began_s)))
+            signal.setitimer(signal.ITIMER_REAL, max(_LEAST_S, earlier_s - (time.monotonic() - began_s)))
