@@ -31,6 +31,8 @@ class Watcher:
         watched = plan.cluster, plan.computes, plan.costs, plan.scenario.decisions.smoothing
         links = plan.links, plan.view.observed
         self._estimate = EstimatorCode(*watched, *links) if plan.machine_code else Estimator(*watched, *links)
+        if plan.decide is not None:
+            self._estimate.make_ready(plan.view)  # not in the first decision's time
         self._history = History()  # of an oracle
         self._x_bits = 8.0 * plan.costs.activation_bytes(1)  # of a vector x
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another

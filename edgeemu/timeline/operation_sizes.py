@@ -55,7 +55,7 @@ class KnownKinds:
         table = self._by_rows.get(rows)
         if table is None:
             table = self._by_rows[rows] = np.full((2, len(self._computes), 2), np.nan)
-        first, more = table[:, which]  # [m, 2] each
+        first, more = table.take(which, 1)  # [m, 2] each
         new = np.isnan(first[:, 0])
         if new.any():  # others may need more rows
             for kind in set(which[new].tolist()):

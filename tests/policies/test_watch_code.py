@@ -99,7 +99,7 @@ def test_estimates_are_the_same(data: st.DataObject, smoothing: float, link: Lin
 @settings(QUICK, max_examples=40)
 @given(st.data(), st.sampled_from([0.5, 1.0]))
 def test_expectations_are_the_same(data: st.DataObject, smoothing: float) -> None:
-    """Of devices that are at rest, and links, which slow down and recover again and again."""
+    """Devices that are at rest, and links, slow down and recover again and again."""
     cluster, times = even_cluster(N, WIRED), st.sampled_from([0.5, 1.0, 1.2, 2.0, 3.0, 50.0])
     pairs, base, token = [(0, 1), (1, 0), (8, 7), (3, 5)], seen(cluster), 0
     both = [each(cluster, SPEEDS, COSTS, smoothing, base.links, {}) for each in (Estimator, EstimatorCode)]

@@ -112,13 +112,20 @@ class Estimator:
         """Decisions since a link was measured, of those that were `worse` times as slow as nominal, and of others."""
         return self._links.doubtful(worse, others)
 
+    def make_ready(self, base: ClusterView) -> ClusterView:
+        """Compute what views are made of and compared with; return the view without load."""
+        unloaded = replace(base, devices=self._nominal)
+        for each in (base, unloaded):
+            _ = each.flops_per_s, each.mem_bytes_per_s, each.overhead_s, each.memory_bytes
+        self._unloaded = base, unloaded
+        return unloaded
+
     def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:
         """`base` with the estimated devices and links, and with another workload and costs where they are given."""
         self._links.next_turn()
-        factors = self._links.factors()
-        if self._unloaded is None or self._unloaded[0] is not base:
-            self._unloaded = base, replace(base, devices=self._nominal)
-        return self._unloaded[1].slowed(
+        factors, known = self._links.factors(), self._unloaded
+        unloaded = known[1] if known is not None and known[0] is base else self.make_ready(base)
+        return unloaded.slowed(
             self.slowdowns(),
             self._memory_bytes,
             workload=workload or base.workload,

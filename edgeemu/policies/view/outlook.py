@@ -73,8 +73,11 @@ class Outlook(NamedTuple):
 
     def slowdowns(self, tokens: float, n_devices: int) -> _Floats:
         """By how many times each device takes longer in the mean over the next steps than now: [n_devices]."""
+        factors = self.of_devices.factors(tokens)
+        if len(factors) == n_devices:
+            return factors
         slowdowns = np.ones(n_devices)
-        slowdowns[self.devices] = self.of_devices.factors(tokens)
+        slowdowns[self.devices] = factors
         return slowdowns
 
     def link_factors(self, tokens: float) -> LinkFactors:
