@@ -127,7 +127,6 @@ class _StepSizes(NamedTuple):
     fields: tuple[float, ...]
     works: Packed
     scratch: Packed
-    spare: list[Packed]  # tables of judges that are gone, for the next ones
 
 
 @lru_cache(maxsize=16)
@@ -147,7 +146,7 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
     more = of_heads(past + 1) - heads  # works of heads are affine in `past`
     fields = n, shape.n_layers, row, units_row, star, *bits, *lengths
     parts = packed(StepWorks, works.flops, works.bytes_read, past, heads, more)
-    return _StepSizes(fields, parts, scratch_for(n, shape.n_layers, row, units_row), [])
+    return _StepSizes(fields, parts, scratch_for(n, shape.n_layers, row, units_row))
 
 
 class StepCode:
@@ -157,14 +156,11 @@ class StepCode:
         """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
         self._functions, costs, n = functions(), view.costs.at_step(1, past), len(devices)
         begin = 0 if view.costs is costs else past  # at which sizes are known
-        fields, works, self.scratch, self._spare = _step_sizes(costs, n, begin, star=view.star)
-        self.tables = self._spare.pop() if self._spare else blank(StepTables, *fields)
+        fields, works, self.scratch = _step_sizes(costs, n, begin, star=view.star)
+        self.tables = blank(StepTables, *fields)
         speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
         links, rows = links_between(view.links, devices)
         self._functions.fill(self.tables.at, speeds.at, links.at, address_of(rows), works.at, past)
-
-    def __del__(self) -> None:
-        self._spare.append(self.tables)
 
     def steps(self, near: Folded) -> FloatArray:
         """Time of a step of each placement: [k]."""
