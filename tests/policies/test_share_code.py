@@ -12,12 +12,13 @@ from support.drawn_shares import EVERYONE, N, some_shares
 
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import PhysicalCosts
-from edgeemu.policies.compiled.near_code import DescentCode, NearCode
+from edgeemu.policies.compiled.near_code import BestOf, DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode
 from edgeemu.policies.compiled.share_descent import NONE
 from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_moves import ShareChanges, all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
@@ -107,6 +108,12 @@ def test_the_vicinity_is_the_same_in_the_same_order(data: st.DataObject) -> None
     assert beside == number
 
 
+def assert_best(found: BestOf, near: Folded, costs: FloatArray) -> None:
+    """Check that the first of the placements that cost least was found, and what it costs."""
+    assert found.near.unfolded([found.at]).keys() == near.unfolded([int(costs.argmin())]).keys()
+    assert found.cost == costs.min()
+
+
 @QUICK
 @given(st.data(), st.floats(0.0, 2.0), st.floats(0.0, 1.0))
 def test_the_best_is_found_where_all_costs_are_known(data: st.DataObject, price: float, share: float) -> None:
@@ -127,9 +134,8 @@ def test_the_best_is_found_where_all_costs_are_known(data: st.DataObject, price:
         known = needs.of(near)
         costs = steps.costs(near, known, price, np.inf, 1e6)
         found = code.best_change(around, np.inf)
-        assert found.near.shares.keys() == near.shares.keys()
-        assert (found.at, found.cost) == (costs.argmin(), costs.min())
-        assert found.fitting == (known.missing_bytes == 0).sum()
+        assert_best(found, near, costs)
+        assert (found.changes, found.fitting) == (len(near), (known.missing_bytes == 0).sum())
         assert code.best_change(around, float(costs.min())).at == NONE
 
 
@@ -150,7 +156,42 @@ def test_only_what_is_below_a_limit_has_to_be_right(data: st.DataObject, price: 
     assert found[below].tolist() == costs[below].tolist()
     assert (found[~below] >= limit).all()
     best = code.best_change(around, limit)
-    assert (best.at, best.cost) == ((costs.argmin(), costs.min()) if below.any() else (NONE, limit))
+    if below.any():
+        assert_best(best, near, costs)
+    else:
+        assert (best.at, best.cost) == (NONE, limit)
+
+
+@QUICK
+@given(st.data(), st.sampled_from([0.0, 1e-6, 1e-3, 0.1, 2.0]), st.floats(0.9, 1.1))
+def test_shifts_that_are_left_out_are_not_the_best(data: st.DataObject, price: float, share: float) -> None:
+    """Changes of one layer, of which all devices have parts, with memory for everything."""
+    n_kv_heads = data.draw(st.integers(N, 16))
+    shape = replace(data.draw(shapes(max_layers=1)), n_kv_heads=n_kv_heads, n_heads=n_kv_heads, d_ff=64)
+    view = replace(seen(data, shape), star=False, weights_on_flash=data.draw(st.booleans()))
+    view = replace(view, devices=tuple(replace(each, memory_bytes=1 << 40) for each in view.devices))
+
+    def counts(total: int) -> list[int]:
+        cuts = sorted(data.draw(st.lists(st.integers(1, total - 1), min_size=N - 1, max_size=N - 1, unique=True)))
+        return np.diff([0, *cuts, total]).tolist()
+
+    def divided() -> ShareArrays:
+        heads, units = np.array([[counts(n_kv_heads)]]), np.array([[counts(shape.ffn_units)]])
+        return replace(data.draw(some_shares(shape)), heads=heads, proj=np.array([[-1]]), units=units)
+
+    base, begin = divided(), divided()
+    needs = NeedsCode(ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, begin))
+    steps, changes = StepCode(view, EVERYONE, 7), NearCode(shape.n_groups, n_shards(shape, Kind.FFN), divide=True)
+    code, (around,) = DescentCode(steps, needs, changes, price, 1e6), all_around(base)
+    near, itself = Folded(changes.near(around), around.runs), Folded(base, around.runs)
+    costs = steps.costs(near, needs.of(near), price, np.inf, 1e6)
+    limit = share * float(code.costs(itself, np.inf)[0])
+    best = code.best_change(around, limit)
+    assert (best.changes, best.fitting) == (len(near), len(near))
+    if costs.min() < limit:
+        assert_best(best, near, costs)
+    else:
+        assert (best.at, best.cost) == (NONE, limit)
 
 
 @QUICK

@@ -76,13 +76,14 @@ class NearCode:
         return count
 
 
-class _BestOf(NamedTuple):
+class BestOf(NamedTuple):
     """The first of the small changes of a placement that costs least, and less than a limit."""
 
-    near: Folded
+    near: Folded  # those that may be it
     at: int  # NONE: no cost is below the limit
     cost: float
-    fitting: int  # how many changes fit
+    changes: int  # how many there are
+    fitting: int  # how many of them fit
 
 
 class DescentCode:
@@ -107,15 +108,15 @@ class DescentCode:
         self._functions.best_near(*tables, self._prices.at, best.at, below, beside, len(near))
         return [pair for pair in _found(best) if pair[0] != NONE]
 
-    def best_change(self, around: Around, below: float) -> _BestOf:
+    def best_change(self, around: Around, below: float) -> BestOf:
         """The best of the small changes of a placement."""
         room, ways = self._changes.room(around), self._needs.ways(around.runs)
-        best, numbers, ranges = _best(), np.empty(2, np.int64), np.array(around.ranges, np.int64)
+        best, numbers, ranges = _best(), np.empty(3, np.int64), np.array(around.ranges, np.int64)
         tables = self._steps.tables.at, self._needs.memory.at, ways.at, room.base.at, room.batch.at
         asked = below, address_of(ranges), len(ranges), int(around.ends), address_of(numbers)
         self._functions.best_change(*tables, self._steps.scratch.at, self._prices.at, best.at, *asked)
-        count, fitting = numbers.tolist()
-        return _BestOf(Folded(room.first(count), around.runs), *_found(best)[0], fitting)
+        count, fitting, written = numbers.tolist()
+        return BestOf(Folded(room.first(written), around.runs), *_found(best)[0], count, fitting)
 
 
 def _best() -> Packed:

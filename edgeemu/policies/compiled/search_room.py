@@ -76,7 +76,7 @@ def search_room(
         ends=ends,
         ends_numbers=ends.values[0].view(np.int64),
         pair=batch(2),
-        times=blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 2),
+        times=blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 3),
         known=known,
         known_at=known_at,
         earlier=tuple(packed(Batch, count, n_layers, n, *rest, one) for count in range(1 + MOST_EARLIER)),

@@ -21,6 +21,7 @@ from edgeemu.policies.compiled import (
     share_needs,
     share_neighbours,
     share_seeds,
+    share_shifts,
     share_step,
     watch_courses,
     watch_links,
@@ -80,7 +81,7 @@ def functions() -> _Functions:
     needs, near, descent = share_needs, share_neighbours, share_descent
     every = (
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
-        *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, descent.best_change),
+        *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
         *(share_seeds.fastest, share_seeds.surround, share_ends.find_ends, share_assigned.moving_s),
         *(share_assigned.moving_each_s, share_known.choose, share_known.write_pair, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages, watch_links.fit),
@@ -102,7 +103,7 @@ def scratch_for(n: int, n_layers: int, row: int = 0, units_row: int = 0) -> Pack
     `row`, `units_row`: numbers that a device can have of groups, and of units, none included.
     """
     flags, moves = (4 * n_layers * n, n, n, n), (n * row, n * row, n * row, n * units_row, n * units_row)
-    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, *moves, n, n, n)
+    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, *moves, n, n, n, n, n)
 
 
 def batch_of(near: Folded) -> Packed:

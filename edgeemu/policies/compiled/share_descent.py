@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_costs import ROUNDING
-from edgeemu.policies.compiled.share_moves import fill_moves, layer_migration_s
+from edgeemu.policies.compiled.share_moves import layer_migration_s
 from edgeemu.policies.compiled.share_needs import migration_s, missing_bytes
-from edgeemu.policies.compiled.share_neighbours import Base, changes, ends
 from edgeemu.policies.compiled.share_step import begin_batch, step_s
 from edgeemu.policies.compiled.share_ways import known_way_s, least_below_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
@@ -85,7 +84,8 @@ def best_near(
     `count`: how many placements there are in all.
     """
     begin_batch(b, w)
-    _find_best(t, m, y, b, w, p, r, below, beside, count, False)
+    begin_best(r, below)
+    find_best(t, m, y, b, w, p, r, beside, count, False)
     r.at[2] = r.at[0]
     r.costs[2] = r.costs[0]
     _find_two(t, m, y, b, w, p, r, below, beside)
@@ -117,7 +117,13 @@ def _find_two(
     r.costs[1] = second_cost
 
 
-def _find_best(
+def begin_best(r: Best, below: float) -> None:
+    """Begin with no placement that is below a limit."""
+    r.at[0] = NONE
+    r.costs[0] = below
+
+
+def find_best(
     t: StepTables,
     m: MemoryTables,
     y: WayTables,
@@ -125,48 +131,13 @@ def _find_best(
     w: Scratch,
     p: CostTerms,
     r: Best,
-    below: float,
     begin: int,
     end: int,
     far: bool,
 ) -> None:
-    """Find the placement that costs least, and less than a limit: of those alike the first."""
-    best, best_cost = NONE, below
+    """Find a placement that costs less than the best before, and least: of those alike the first."""
     for which in range(begin, end):
-        cost = _cost(t, m, y, b, w, p, which, best_cost, far)
-        if cost < best_cost:
-            best, best_cost = which, cost
-    r.at[0] = best
-    r.costs[0] = best_cost
-
-
-def best_change(
-    t: StepTables,
-    m: MemoryTables,
-    y: WayTables,
-    s: Base,
-    b: Batch,
-    w: Scratch,
-    p: CostTerms,
-    r: Best,
-    below: float,
-    ranges: Ints,
-    n_ranges: int,
-    with_ends: int,
-    numbers: Ints,
-) -> None:
-    """Write small changes of a placement, of ranges of its layers, after those of its ends, and find the best.
-
-    `numbers`, [2]: how many changes there are, and how many of them fit.
-    """
-    count, fitting = ends(s, b, 0) if with_ends == 1 else 0, 0
-    for at in range(n_ranges):
-        count = changes(s, b, count, ranges[2 * at], ranges[2 * at + 1])
-    for which in range(count):
-        fitting += missing_bytes(m, y, b, which) == 0
-    numbers[0] = count
-    numbers[1] = fitting
-    begin_batch(b, w)
-    if t.n_layers == 1:
-        fill_moves(t, y, w)
-    _find_best(t, m, y, b, w, p, r, below, 0, count, t.n_layers == 1)
+        cost = _cost(t, m, y, b, w, p, which, r.costs[0], far)
+        if cost < r.costs[0]:
+            r.at[0] = which
+            r.costs[0] = cost

@@ -5,10 +5,11 @@ Of models of few layers, whose small changes are all in one batch.
 
 from typing import NamedTuple
 
-from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, best_change, best_near
+from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, best_near
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, write_base
 from edgeemu.policies.compiled.share_seeds import begin_search
+from edgeemu.policies.compiled.share_shifts import best_change
 from edgeemu.policies.compiled.share_step import begin_batch, step_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
@@ -39,7 +40,7 @@ class EndTimes(NamedTuple):
     steps_s: Floats  # [MOST]
     begun: Ints  # [BEGUN]
     begun_costs: Floats  # [BEGUN]
-    numbers: Ints  # [2]
+    numbers: Ints  # [3]
 
 
 def find_ends(

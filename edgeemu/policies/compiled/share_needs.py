@@ -89,10 +89,7 @@ def moved_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
     _add_end(w, y.embed - (y.table if embed == y.old_lm_head else 0.0), y.old_embed, embed)
     meets = lm_head == y.old_embed or lm_head == embed
     _add_end(w, y.lm_head - (y.table if meets else 0.0), y.old_lm_head, lm_head)
-    giver, sent, longest_s = 0, 0.0, 0.0
-    for a in range(n):
-        if w.lost[a] < w.lost[giver]:
-            giver = a
+    sent, longest_s, giver = 0.0, 0.0, giver_of(w, n)
     for a in range(n):
         at_once = w.caches[a] + (0.0 if y.on_flash else w.weights[a])
         sent += at_once
@@ -101,6 +98,15 @@ def moved_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
             linked_s = max(linked_s, w.weights[a] / y.flash_bytes_per_s)
         longest_s = max(longest_s, linked_s)
     return max(longest_s, 8.0 * sent * y.handled_s_per_bit[giver])
+
+
+def giver_of(w: Scratch, n: int) -> int:
+    """Device that gives most, the first of those alike."""
+    giver = 0
+    for a in range(n):
+        if w.lost[a] < w.lost[giver]:
+            giver = a
+    return giver
 
 
 def _add_layers(y: WayTables, b: Batch, w: Scratch, at: int, run: int) -> None:

@@ -7,7 +7,7 @@ from edgeemu_kernels.arrays import Ints
 
 WITH_HEADS = -1  # in place of the device of a projection
 UNITS, GROUPS, BOTH = 0, 1, 2  # what shifts
-HEADS_PROJ, LAYER, PROJ_FFN, FFN = 0, 1, 2, 3  # what moves to one device
+PROJ, HEADS_PROJ, LAYER, PROJ_FFN, FFN = -1, 0, 1, 2, 3  # what moves to one device
 
 
 class Base(NamedTuple):
@@ -40,17 +40,21 @@ def ends(s: Base, b: Batch, count: int) -> int:
 
 def changes(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
     """Write placements in which runs of layers from `begin` to `end` are changed alike; the number of placements."""
-    if s.n > 1:
-        count = _shifts(s, b, count, begin, end, UNITS)
-        count = _shifts(s, b, count, begin, end, GROUPS)
-        count = _shifts(s, b, count, begin, end, BOTH)
-    for device in range(s.n + 1):
-        write_base(s, b, count)
-        for run in range(begin, end):
-            b.proj[count * s.n_runs + run] = device if device < s.n else WITH_HEADS
-        count = _kept(s, b, count)
-    for what in range(HEADS_PROJ, FFN + 1):
-        for device in range(s.n):
+    for what in range(BOTH + 1):
+        before, number, most = 0, 1, s.n_units if what == UNITS else s.n_groups
+        while before < most:
+            for source in range(s.n):
+                if useful(s, source, begin, end, what, before):
+                    for target in range(s.n):
+                        count = shifted(s, b, count, begin, end, what, number, source, target)
+            before, number = number, min(2 * number, most)
+    return gathered(s, b, count, begin, end)
+
+
+def gathered(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
+    """Write placements in which parts of layers are on one device; the number of placements."""
+    for what in range(PROJ, FFN + 1):
+        for device in range(s.n + (what == PROJ)):
             write_base(s, b, count)
             for run in range(begin, end):
                 _gather(s, b, count * s.n_runs + run, what, device)
@@ -94,37 +98,32 @@ def _renamed(device: int, source: int, target: int, swapped: bool) -> int:
 
 
 def _gather(s: Base, b: Batch, at: int, what: int, device: int) -> None:
-    """Put parts of a layer on one device."""
+    """Put parts of a layer on one device; a projection also where the heads are, in place of one after all devices."""
     if what != FFN:
-        b.proj[at] = device
+        b.proj[at] = device if device < s.n else WITH_HEADS
     for a in range(s.n):
-        if what <= LAYER:  # the heads too
+        if what != PROJ and what <= LAYER:
             b.heads[at * s.n + a] = s.n_groups if a == device else 0
-        if what != HEADS_PROJ:
+        if what >= LAYER:
             b.units[at * s.n + a] = s.n_units if a == device else 0
 
 
-def _shifts(s: Base, b: Batch, count: int, begin: int, end: int, what: int) -> int:
-    """Write placements in which shares shift between two devices: powers of two, and all."""
-    most = s.n_units if what == UNITS else s.n_groups
-    before, number = 0, 1
-    while before < most:
-        for source in range(s.n):
-            if _useful(s, source, begin, end, what, before):
-                for target in range(s.n):
-                    if target != source:
-                        groups = 0 if what == UNITS else number
-                        units = number if what == UNITS else (number * s.each if what == BOTH else 0)
-                        write_base(s, b, count)
-                        for run in range(begin, end):
-                            _shift(b.heads[(count * s.n_runs + run) * s.n :], source, target, groups)
-                            _shift(b.units[(count * s.n_runs + run) * s.n :], source, target, units)
-                        count = _kept(s, b, count)
-        before, number = number, min(2 * number, most)
-    return count
+def shifted(
+    s: Base, b: Batch, count: int, begin: int, end: int, what: int, number: int, source: int, target: int
+) -> int:
+    """Write a placement in which shares shift from one device to another one; the number of placements."""
+    if target == source:
+        return count
+    groups = 0 if what == UNITS else number
+    units = number if what == UNITS else (number * s.each if what == BOTH else 0)
+    write_base(s, b, count)
+    for run in range(begin, end):
+        _shift(b.heads[(count * s.n_runs + run) * s.n :], source, target, groups)
+        _shift(b.units[(count * s.n_runs + run) * s.n :], source, target, units)
+    return _kept(s, b, count)
 
 
-def _useful(s: Base, source: int, begin: int, end: int, what: int, before: int) -> bool:
+def useful(s: Base, source: int, begin: int, end: int, what: int, before: int) -> bool:
     """Whether a device has more to give than was given with the number before."""
     for run in range(begin, end):
         if what != UNITS and s.heads[run * s.n + source] > before:

@@ -180,7 +180,7 @@ class ShareSearch:
         """Small changes of a placement, the first that costs least, and its cost, which is right if below a limit."""
         if self._code is not None:
             found = self._code.best_change(around, below)
-            self._count(len(found.near), found.fitting)
+            self._count(found.changes, found.fitting)
             return found.near, found.at, found.cost
         near = Folded(changes_of(self.judge.view).near(around), around.runs)
         costs = self.costs(near, below)
