@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, shapes, uneven_mesh
+from support.builders import QUICK, near_mesh, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
 
 from edgeemu.placement.blocks import Kind, n_shards
@@ -167,9 +167,9 @@ def test_only_what_is_below_a_limit_has_to_be_right(data: st.DataObject, price: 
 def test_shifts_that_are_left_out_are_not_the_best(data: st.DataObject, price: float, share: float) -> None:
     """Changes of one layer, of which all devices have parts, with memory for everything."""
     n_kv_heads = data.draw(st.integers(N, 16))
-    shape = replace(data.draw(shapes(max_layers=1)), n_kv_heads=n_kv_heads, n_heads=n_kv_heads, d_ff=64)
-    view = replace(seen(data, shape), star=False, weights_on_flash=data.draw(st.booleans()))
-    view = replace(view, devices=tuple(replace(each, memory_bytes=1 << 40) for each in view.devices))
+    shape = replace(data.draw(shapes(max_layers=1)), n_kv_heads=n_kv_heads, n_heads=n_kv_heads, d_ff=64, d_model=512)
+    mesh = near_mesh(N, data.draw(st.integers(0, 2**32)))
+    view = replace(oracle_view(mesh, PhysicalCosts(shape), None, 7, 30), weights_on_flash=data.draw(st.booleans()))
 
     def counts(total: int) -> list[int]:
         cuts = sorted(data.draw(st.lists(st.integers(1, total - 1), min_size=N - 1, max_size=N - 1, unique=True)))

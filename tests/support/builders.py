@@ -177,6 +177,19 @@ def uneven_mesh(n_devices: int, seed: int, memory_bytes: Sequence[int] | None = 
     return Cluster("drawn", 0, devices(computes, memory_bytes), Mesh(n_devices, lambda a, b: links[a, b]))
 
 
+def near_mesh(n_devices: int, seed: int) -> Cluster:
+    """Devices with memory for everything and quick links, so that it pays to divide the layers of a model."""
+    chance = random.Random(seed)
+    computes = [Compute(chance.choice([1e8, 2e8]), chance.choice([1e8, 2e8]), 0.0) for _ in range(n_devices)]
+    links = {
+        (a, b): Link(chance.choice([2e7, 1e8]), chance.choice([0.0, 1e-4]))
+        for a in range(n_devices)
+        for b in range(n_devices)
+    }
+    room = devices(computes, [1 << 40] * n_devices)
+    return Cluster("drawn", 0, room, Mesh(n_devices, lambda a, b: links[a, b]))
+
+
 @st.composite
 def clusters(draw: st.DrawFn, n_devices: int, disturbed: bool = True) -> Cluster:
     """Uneven devices in a mesh, a line, or a star of which some devices share a wireless channel."""
