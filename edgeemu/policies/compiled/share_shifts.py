@@ -91,7 +91,7 @@ def _shifts_below(
     for source in range(s.n):
         if useful(s, source, begin, end, what, before):
             first, after = 0, s.n
-            if _floor(w, what, source) >= limit:
+            if w.floors[what * s.n + source] >= limit:
                 first, after = giver, giver + 1
                 numbers[0] += s.n - 1 - (giver != source)
             for target in range(first, after):
@@ -108,8 +108,8 @@ def fill_floors(t: StepTables, y: WayTables, s: Base, b: Batch, w: Scratch, p: C
     for a in range(n):
         holders += s.heads[a] > 0
         parts += s.units[a] > 0
-        w.group_floors[a] = 0.0
-        w.unit_floors[a] = 0.0
+        for what in range(BOTH + 1):
+            w.floors[what * n + a] = 0.0
     if t.n_layers > 1:
         return 0
     fill_moves(t, y, w)
@@ -126,10 +126,22 @@ def fill_floors(t: StepTables, y: WayTables, s: Base, b: Batch, w: Scratch, p: C
             at_once = w.caches[a] + (0.0 if y.on_flash else w.weights[a])
             if a != source:
                 moved_s = max(moved_s, 8.0 * at_once * min(y.s_per_bit[giver * n + a], y.s_per_bit[other * n + a]))
-        floor = way_s + moved_s * p.second
-        w.group_floors[source] = floor if source != w.longest[0] else 0.0
-        w.unit_floors[source] = floor if source != w.longest[1] else 0.0
+        for what in range(BOTH + 1):
+            w.floors[what * n + source] = _way_without_s(t, b, w, what, source, way_s) + moved_s * p.second
     return giver
+
+
+def _way_without_s(t: StepTables, b: Batch, w: Scratch, what: int, source: int, way_s: float) -> float:
+    """Time of the longest way, or of another one if it leads over what a device may give."""
+    if (what == UNITS or source != w.longest[0]) and (what == GROUPS or source != w.longest[1]):
+        return way_s
+    heads, units = b.heads[source], b.units[source]
+    b.heads[source] = heads if what == UNITS else 0
+    b.units[source] = units if what == GROUPS else 0
+    other_s = least_below_s(t, b, w, 0, np.inf)
+    b.heads[source] = heads
+    b.units[source] = units
+    return other_s
 
 
 def _giver_then(t: StepTables, b: Batch, w: Scratch, giver: int, source: int) -> int:
@@ -138,9 +150,3 @@ def _giver_then(t: StepTables, b: Batch, w: Scratch, giver: int, source: int) ->
     given = w.group_lost[groups + b.heads[source]] - w.group_lost[groups]
     given += w.unit_lost[units + b.units[source]] - w.unit_lost[units]
     return source if w.lost[source] - given < w.lost[giver] + 1.0 else giver
-
-
-def _floor(w: Scratch, what: int, source: int) -> float:
-    """Cost of shifts from a device, at least."""
-    groups, units = w.group_floors[source], w.unit_floors[source]
-    return units if what == UNITS else (groups if what == GROUPS else min(groups, units))

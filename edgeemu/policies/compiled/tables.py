@@ -125,5 +125,4 @@ class Scratch(NamedTuple):
     weights: Floats  # [n] bytes that arrive
     caches: Floats  # [n]
     lost: Floats  # [n] bytes that come, less those that go
-    group_floors: Floats  # [n] costs of changes in which this device gives groups, at least
-    unit_floors: Floats  # [n]
+    floors: Floats  # [3, n] costs of changes in which a device gives units, groups, or both, at least
