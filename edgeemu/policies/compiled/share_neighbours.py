@@ -7,7 +7,7 @@ from edgeemu_kernels.arrays import Ints
 
 WITH_HEADS = -1  # in place of the device of a projection
 UNITS, GROUPS, BOTH = 0, 1, 2  # what shifts
-PROJ, HEADS_PROJ, LAYER, PROJ_FFN, FFN = -1, 0, 1, 2, 3  # what moves to one device
+EMBED, LM_HEAD, ENDS, PROJ, HEADS_PROJ, LAYER, PROJ_FFN, FFN = range(8)  # what moves to one device
 
 
 class Base(NamedTuple):
@@ -27,15 +27,7 @@ class Base(NamedTuple):
 
 def ends(s: Base, b: Batch, count: int) -> int:
     """Write placements with the embedding, the output matrix, or both on each device; the number of placements."""
-    for which in range(3):
-        for device in range(s.n):
-            write_base(s, b, count)
-            if which != 1:
-                b.embed[count] = device
-            if which != 0:
-                b.lm_head[count] = device
-            count = _kept(s, b, count)
-    return count
+    return _at_one(s, b, count, EMBED, ENDS, 0, 0)
 
 
 def changes(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
@@ -53,9 +45,18 @@ def changes(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
 
 def gathered(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
     """Write placements in which parts of layers are on one device; the number of placements."""
-    for what in range(PROJ, FFN + 1):
+    return _at_one(s, b, count, PROJ, FFN, begin, end)
+
+
+def _at_one(s: Base, b: Batch, count: int, first: int, last: int, begin: int, end: int) -> int:
+    """Write placements with each of some parts on each device; the number of placements."""
+    for what in range(first, last + 1):
         for device in range(s.n + (what == PROJ)):
             write_base(s, b, count)
+            if what <= ENDS and what != LM_HEAD:
+                b.embed[count] = device
+            if what <= ENDS and what != EMBED:
+                b.lm_head[count] = device
             for run in range(begin, end):
                 _gather(s, b, count * s.n_runs + run, what, device)
             count = _kept(s, b, count)
