@@ -78,7 +78,7 @@ EACH_TOKEN = ("decisions={interval: 1, time: 0 s}", "events=[]")
 ON_FLASH = ("migration.weights_on_flash=true", "migration.flash_bandwidth=3 GB/s")
 DECISIONS = (
     Timed("one layer", "one-layer-25.yaml", 1.0),
-    Timed("one layer, divided", "one-layer-25.yaml", 2.0, ("sharding.divide=true", HEAVY), ALONE),
+    Timed("one layer, divided", "one-layer-25.yaml", 1.0, ("sharding.divide=true", HEAVY), ALONE),
     Timed("divided, shares move", "slowdown.yaml", 4.0, (*EACH_TOKEN, HEAVY), ALONE),
     Timed("80 layers", "thousand.yaml", 50.0, part=0.05),
     Timed("80 layers, heads move", "thousand.yaml", 50.0, (*ON_FLASH, OVERLOADED), ALONE, part=0.05),
