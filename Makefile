@@ -52,12 +52,12 @@ test-latest:
 NETEM_TESTS := tests
 test-netem: .venv/installed
 	@have() { PATH="$$PATH:/usr/sbin:/sbin" command -v "$$1" >/dev/null; }; \
-	if ! { have linux.uml && have tc; }; then \
+	if ! { have linux.uml && have tc && have cc; }; then \
 		if [ "$$(id -u)" = 0 ] && have apt-get; then \
 			export DEBIAN_FRONTEND=noninteractive; \
-			apt-get -qq update && apt-get -qq install -y --no-install-recommends user-mode-linux iproute2 >/dev/null; \
+			apt-get -qq update && apt-get -qq install -y --no-install-recommends user-mode-linux iproute2 gcc libc6-dev >/dev/null; \
 		else \
-			echo 'The netem tests need user-mode-linux; on Debian, as root: apt-get install user-mode-linux iproute2' >&2; \
+			echo 'The netem tests need user-mode-linux; on Debian, as root: apt-get install user-mode-linux iproute2 gcc libc6-dev' >&2; \
 			exit 1; \
 		fi; \
 	fi

@@ -5,8 +5,8 @@
 For machines whose own kernel lacks what a test needs. Inside, the command sees this machine's files (what it changes
 is changed in memory only, and lost), is root, and works in the present directory. Its output comes through as it
 comes, and its exit status is this program's; 125: it did not run, or not to its end. Needs Debian's package user-
-mode-linux, and no root. There is one processor, and system calls are some 60 times slower than outside: use it to
-find out whether something is right, not how fast it is.
+mode-linux, on a processor with AMX also gcc and libc6-dev, and no root. There is one processor, and system calls are
+some 60 times slower than outside: use it to find out whether something is right, not how fast it is.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from typing import IO
 
 PROGRAM = "linux.uml"
 INIT = Path(__file__).with_name("init.py")
+REGISTERS = Path(__file__).with_name("registers.c")
 FAILED = 125
 SETTINGS = ("LANG", "LC_ALL", "COLUMNS", "EDGEEMU_DEBUG")  # that the command gets from our environment
 
@@ -70,9 +71,10 @@ def run(program: str, command: list[str], memory_bytes: int, timeout_s: float, l
     arguments = [f"mem={memory_bytes >> 20}M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}"]
     arguments += [f"uml_dir={directory}/", "panic=-1", "con=null", f"con0=null,fd:{log.fileno()}"]
     arguments += [f"con1=null,fd:{output_in}", f"con2=null,fd:{result_in}"]
+    settings = {"PATH": os.defpath, "HOME": str(directory), "TMPDIR": memory_directory(memory_bytes)}
     machine = subprocess.Popen(
         [program, *arguments],
-        env={"PATH": os.defpath, "HOME": str(directory), "TMPDIR": memory_directory(memory_bytes)},
+        env=settings | registers(directory),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
@@ -94,6 +96,16 @@ def run(program: str, command: list[str], memory_bytes: int, timeout_s: float, l
         if said := os.read(result, 16):
             return int(said)
     raise NoStatusError("the machine inside stopped before it" if in_time else f"took longer than {timeout_s:g} s")
+
+
+def registers(directory: Path) -> dict[str, str]:
+    """Settings with which the program knows all registers of a processor with tiles (AMX): see registers.c."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or " amx_tile " not in cpuinfo.read_text():
+        return {}
+    library = directory / "registers.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, REGISTERS, "-ldl"], check=True)
+    return {"LD_PRELOAD": str(library)}
 
 
 @contextlib.contextmanager
