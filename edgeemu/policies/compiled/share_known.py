@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_fill import LinkTables, copy_links
+from edgeemu.policies.compiled.share_neighbours import copy_placement
 from edgeemu.policies.compiled.tables import Batch
+from edgeemu.policies.view.block_owners import IN_SHARDS
 from edgeemu_kernels.arrays import Floats, Ints
-
-IN_SHARDS = -1  # in place of a device: a block is in shards; in place of a place: it is not among the chosen
 
 
 class Layouts(NamedTuple):
@@ -39,7 +39,7 @@ class ChosenDevices(NamedTuple):
 
     found: Ints  # [3] whether each has memory for any placement, and the ends of the one in force
     devices: Ints  # [n]
-    places: Ints  # [n_devices] of each device of the cluster among them, or none
+    places: Ints  # [n_devices] of each device of the cluster among them, or IN_SHARDS
     owners: Ints  # [size] of the placement in force, as places
     capacity: Ints  # [n] bytes
     handled_s_per_bit: Floats  # [n]
@@ -111,19 +111,10 @@ def _count(c: ChosenDevices, owners: Ints, parts: int, counts: Ints, n: int) -> 
 
 def write_pair(e: Batch, which: int, pair: Batch) -> None:
     """Write the first placement of a batch, and another one."""
-    _copy(e, 0, pair, 0)
-    _copy(e, which, pair, 1)
-
-
-def _copy(e: Batch, which: int, b: Batch, count: int) -> None:
-    b.embed[count] = e.embed[which]
-    b.lm_head[count] = e.lm_head[which]
     for run in range(e.n_runs):
-        b.lengths[run] = e.lengths[run]
-        b.proj[count * e.n_runs + run] = e.proj[which * e.n_runs + run]
-    for at in range(e.n_runs * e.n):
-        b.heads[count * e.n_runs * e.n + at] = e.heads[which * e.n_runs * e.n + at]
-        b.units[count * e.n_runs * e.n + at] = e.units[which * e.n_runs * e.n + at]
+        pair.lengths[run] = e.lengths[run]
+    copy_placement(e, 0, pair, 0)
+    copy_placement(e, which, pair, 1)
 
 
 def write_owners(a: BlockTables, b: Batch, which: int, g: Assigned, p: Layouts, owners: Ints) -> None:

@@ -4,9 +4,8 @@ The operations of `share_needs` in the same order: those that placements have in
 """
 
 from edgeemu.policies.compiled.share_needs import columns_on, migration_s, moved_s
+from edgeemu.policies.compiled.share_neighbours import WITH_HEADS
 from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables, WayTables
-
-DIVIDED = -1  # in place of the device of a projection
 
 
 def fill_moves(t: StepTables, y: WayTables, w: Scratch) -> None:
@@ -16,7 +15,7 @@ def fill_moves(t: StepTables, y: WayTables, w: Scratch) -> None:
         old_columns = columns_on(y, y.old_proj[0], old_heads, a)
         for heads in range(t.row):
             place, groups = a * t.row + heads, 1.0 * (heads - old_heads)
-            columns = 1.0 * (columns_on(y, DIVIDED, heads, a) - old_columns)
+            columns = 1.0 * (columns_on(y, WITH_HEADS, heads, a) - old_columns)
             w.group_weights[place] = max(groups, 0.0) * y.head + max(columns, 0.0) * y.column
             w.group_caches[place] = max(groups, 0.0) * y.cache
             w.group_lost[place] = groups * y.head + columns * y.column

@@ -153,6 +153,17 @@ def write_base(s: Base, b: Batch, count: int) -> None:
         b.units[count * s.n_runs * s.n + at] = s.units[at]
 
 
+def copy_placement(e: Batch, which: int, b: Batch, count: int) -> None:
+    """Copy a placement from one batch into another, of runs alike."""
+    b.embed[count] = e.embed[which]
+    b.lm_head[count] = e.lm_head[which]
+    for run in range(e.n_runs):
+        b.proj[count * e.n_runs + run] = e.proj[which * e.n_runs + run]
+    for at in range(e.n_runs * e.n):
+        b.heads[count * e.n_runs * e.n + at] = e.heads[which * e.n_runs * e.n + at]
+        b.units[count * e.n_runs * e.n + at] = e.units[which * e.n_runs * e.n + at]
+
+
 def _kept(s: Base, b: Batch, count: int) -> int:
     """Write a placement normally; the number of placements with it, or without where it may not be divided."""
     write_normally(s, b, count)

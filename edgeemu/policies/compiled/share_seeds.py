@@ -12,6 +12,7 @@ from edgeemu.policies.compiled.share_neighbours import (
     WITH_HEADS,
     Base,
     changes,
+    copy_placement,
     elsewhere,
     ends,
     write_base,
@@ -99,7 +100,7 @@ def surround(m: MemoryTables, y: WayTables, v: AllDevices, p: LayerWorks, s: Bas
         _write_in_proportion(s, b, count + 1, g)
         count += 2
     for which in range(o.k):
-        _copy_other(s, b, count, o, which)
+        copy_placement(o, which, b, count)
         count += 1
     write_base(s, b, count)
     g.found[1] = missing_bytes(m, y, b, count)
@@ -120,16 +121,6 @@ def begin_search(y: WayTables, s: Base, b: Batch) -> None:
     for at in range(s.n_runs * s.n):
         s.heads[at] = y.old_heads[at]
         s.units[at] = y.old_units[at]
-
-
-def _copy_other(s: Base, b: Batch, count: int, o: Batch, which: int) -> None:
-    b.embed[count] = o.embed[which]
-    b.lm_head[count] = o.lm_head[which]
-    for run in range(s.n_runs):
-        b.proj[count * s.n_runs + run] = o.proj[which * s.n_runs + run]
-    for at in range(s.n_runs * s.n):
-        b.heads[count * s.n_runs * s.n + at] = o.heads[which * s.n_runs * s.n + at]
-        b.units[count * s.n_runs * s.n + at] = o.units[which * s.n_runs * s.n + at]
 
 
 def _write_alone(s: Base, b: Batch, count: int, device: int) -> None:

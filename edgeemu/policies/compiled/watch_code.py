@@ -4,15 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from edgeemu.cluster.cluster import Cluster
-from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.share_code import functions
-from edgeemu.policies.compiled.watch_courses import (
-    CourseForecasts,
-    CourseTables,
-)
+from edgeemu.policies.compiled.watch_courses import CourseForecasts, CourseTables
 from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, StepOperations
 from edgeemu.policies.view.estimator import Estimator
@@ -31,57 +25,6 @@ _ROOM = 512  # links, courses and decisions for which there is room at first
 _SUMS = 5  # of a link
 _LASTED = 7  # rows of a course before those of how long it lasted
 _COURSE_ROWS = _LASTED + KEPT
-
-
-class EstimatorCode(Estimator):
-    """Estimates from all measurements of a cluster so far."""
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        nominal: Sequence[Compute],
-        costs: Costs,
-        smoothing: float,
-        sheet: LinkMatrix,
-        at_start: Factors,
-    ) -> None:
-        """`sheet`: nominal links, dense. `at_start`: links that are known to begin otherwise than nominally."""
-        super().__init__(cluster, nominal, costs, smoothing, sheet, at_start, LinksCode)
-        n, times = len(cluster.devices), self._times
-        speeds = times.flops_per_s, times.mem_bytes_per_s, times.overhead_s
-        known = self._slowdown, self._queueing_s, self._worked
-        self._first = np.full(n, np.nan)  # slowdowns that the first decision saw
-        room = np.empty(n, np.int64), *np.empty((3, n))
-        self._functions, self._found = functions(), np.zeros(2, np.int64)
-        self._devices = packed(DeviceTimes, n, smoothing, *speeds, *known, self._first, *room)
-        self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
-
-    def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
-        at, steps, _, *times = self._times.found(executions)
-        if len(steps) != 1:
-            super().observe_executions(executions)
-            return
-        known = self._times.known
-        which, kinds = known.kinds.which(at), known.kinds.known
-        works = kinds.works(which, steps[0].rows, steps[0].past)  # [m, 2]
-        parts = at, known.devices, which, works, kinds.computes, kinds.starts_kernel, *times
-        operations = packed(StepOperations, len(at), *map(np.ascontiguousarray, parts))
-        self._functions.observe_operations(self._devices.at, operations.at)
-
-    def outlook(self, token: int, bits: float) -> Outlook:
-        if np.isnan(self._first[0]):
-            self._first[:] = self.slowdowns()
-        links, devices = self._of_links, self._of_devices
-        assert isinstance(self._links, LinksCode)
-        links.make_room(len(self._links))
-        tables = self._devices.at, *self._links.tables, devices.courses.at, links.courses.at
-        places = devices.forecasts.at, links.forecasts.at, address_of(self._found)
-        self._functions.observe_slowdowns(*tables, float(token), bits, *places)
-        of_devices, of_links = self._found.tolist()
-        if not of_links:
-            return Outlook(*devices.first(of_devices))
-        known, forecasts = links.first(of_links)
-        return Outlook(*devices.first(of_devices), *np.divmod(known, MOST_DEVICES), forecasts)
 
 
 class LinksCode(LinkEstimates):
@@ -141,6 +84,49 @@ class LinksCode(LinkEstimates):
     def tables(self) -> tuple[bytes, bytes]:
         """Links as machine code reads them: as the scenario has them, and as they were measured."""
         return self._links.at, self._packed.at
+
+
+class EstimatorCode(Estimator):
+    """Estimates from all measurements of a cluster so far, whose nominal links are dense."""
+
+    _link_estimates = LinksCode
+
+    def _begin(self) -> None:
+        n, times = len(self._slowdown), self._times
+        speeds = times.flops_per_s, times.mem_bytes_per_s, times.overhead_s
+        known = self._slowdown, self._queueing_s, self._worked
+        self._first = np.full(n, np.nan)  # slowdowns that the first decision saw
+        room = np.empty(n, np.int64), *np.empty((3, n))
+        self._functions, self._found = functions(), np.zeros(2, np.int64)
+        self._devices = packed(DeviceTimes, n, self._smoothing, *speeds, *known, self._first, *room)
+        self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
+
+    def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
+        at, steps, _, *times = self._times.found(executions)
+        if len(steps) != 1:
+            super().observe_executions(executions)
+            return
+        known = self._times.known
+        which, kinds = known.kinds.which(at), known.kinds.known
+        works = kinds.works(which, steps[0].rows, steps[0].past)  # [m, 2]
+        parts = at, known.devices, which, works, kinds.computes, kinds.starts_kernel, *times
+        operations = packed(StepOperations, len(at), *map(np.ascontiguousarray, parts))
+        self._functions.observe_operations(self._devices.at, operations.at)
+
+    def outlook(self, token: int, bits: float) -> Outlook:
+        if np.isnan(self._first[0]):
+            self._first[:] = self.slowdowns()
+        links, devices = self._of_links, self._of_devices
+        assert isinstance(self._links, LinksCode)
+        links.make_room(len(self._links))
+        tables = self._devices.at, *self._links.tables, devices.courses.at, links.courses.at
+        places = devices.forecasts.at, links.forecasts.at, address_of(self._found)
+        self._functions.observe_slowdowns(*tables, float(token), bits, *places)
+        of_devices, of_links = self._found.tolist()
+        if not of_links:
+            return Outlook(*devices.first(of_devices))
+        known, forecasts = links.first(of_links)
+        return Outlook(*devices.first(of_devices), *np.divmod(known, MOST_DEVICES), forecasts)
 
 
 class _CourseRoom:

@@ -29,6 +29,8 @@ from edgeemu.timeline.steps import OperationRecord
 class Estimator:
     """Estimates from all measurements of a cluster so far."""
 
+    _link_estimates: type[LinkEstimates] = LinkEstimates
+
     def __init__(
         self,
         cluster: Cluster,
@@ -37,11 +39,10 @@ class Estimator:
         smoothing: float,
         sheet: LinkMatrix | None = None,
         at_start: Factors | None = None,
-        links: type[LinkEstimates] = LinkEstimates,
     ) -> None:
         """`nominal`: speeds without load (`oracle.nominal_computes`). `sheet`: nominal links, if made already.
 
-        `at_start`: links that are known to begin otherwise than nominally. `links`: what estimates them.
+        `at_start`: links that are known to begin otherwise than nominally.
         """
         self._cluster = cluster
         each = zip(cluster.devices, nominal, strict=True)
@@ -56,9 +57,13 @@ class Estimator:
         self._worked = np.zeros(n, np.bool_)  # [n] since states were last observed
         self._by_host = np.array([device.compute is None for device in cluster.devices], np.bool_)  # [n]
         self._sheet = sheet or LinkMatrix.of(cluster)
-        self._links = links(self._sheet, smoothing, at_start or {})
+        self._links = self._link_estimates(self._sheet, smoothing, at_start or {})
         self._history = History()
         self._unloaded: tuple[ClusterView, ClusterView] | None = None  # a view, and the same without load
+        self._begin()
+
+    def _begin(self) -> None:
+        """Prepare what another way to learn the same needs."""
 
     # -- measurements ------------------------------------------------------------------------------------------
 
