@@ -42,6 +42,8 @@ from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import StepTimes
 
+ROUNDING = 1e-9  # share by which sums of the same times can differ
+
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
     """Place; with a current placement, move what has to move or what pays within the interval.
@@ -112,28 +114,38 @@ def improved(view: ClusterView, times: StepTimes, draft: PartialPlacement) -> Pa
     """The draft, with every move that pays within the interval."""
     costs = MoveCosts(view)
     prices = Prices(costs, float(view.interval_tokens))
-    if _some_single_could_pay(draft, prices.tokens, costs):
+    layers_s = draft.layers_s()
+    if _some_single_could_pay(draft, layers_s, prices.tokens, costs):
         with suppress(InfeasibleError):  # from nothing it can fail; then there is nothing to move towards
-            _move_singles(draft, first(view, times), prices)
+            _move_singles(draft, first(view, times), prices, layers_s)
     resplit_heads(draft, prices)
     return draft
 
 
-def _some_single_could_pay(draft: PartialPlacement, tokens: float, costs: MoveCosts) -> bool:
-    """Whether a layer, or an end, takes longer within the interval than the quickest move of one of its blocks."""
-    if tokens * draft.ends_s() > quickest_end_s(draft, costs):
+def _some_single_could_pay(draft: PartialPlacement, layers_s: list[float], tokens: float, costs: MoveCosts) -> bool:
+    """Whether a move of a single block can gain, within the interval, as much as its quickest migration takes.
+
+    Where an end or a feed-forward block moves, with whatever beside it, the others still take what the fastest device
+    takes for them; where only the projection does, the feed-forward block stays where it is.
+    """
+    times, at_most_s = draft.times, tokens * (1 + ROUNDING)
+    ends_s = draft.ends_s()
+    if at_most_s * (ends_s + max(layers_s[0], layers_s[-1])) > quickest_end_s(draft, costs):
         return True
-    return any(
-        tokens * draft.around_s(layer) > costs.quickest_s(kind, draft.at(kind, layer))
-        for layer in range(len(draft.ffn))
-        for kind in (Kind.PROJ, Kind.FFN)
-    )
+    least_proj_s = float(times.proj_s.min())
+    least_s = least_proj_s + float(times.ffn_s.min())
+    for layer, (layer_s, next_s) in enumerate(zip(layers_s, [*layers_s[1:], ends_s], strict=True)):
+        at_proj, at_ffn = draft.at(Kind.PROJ, layer), draft.at(Kind.FFN, layer)
+        if at_most_s * (layer_s + next_s - least_s) > costs.quickest_s(Kind.FFN, at_ffn):
+            return True
+        if at_most_s * (layer_s - float(times.ffn_s[at_ffn]) - least_proj_s) > costs.quickest_s(Kind.PROJ, at_proj):
+            return True
+    return False
 
 
-def _move_singles(draft: PartialPlacement, target: PartialPlacement, prices: Prices) -> None:
-    """Move single blocks, and layers, to where `target` has them, where each pays."""
+def _move_singles(draft: PartialPlacement, target: PartialPlacement, prices: Prices, layers_s: list[float]) -> None:
+    """Move single blocks, and layers, to where `target` has them, where each pays. `layers_s`: as they are placed."""
     last = len(draft.ffn) - 1
-    layers_s = [draft.layer_s(layer) for layer in range(last + 1)]
     ends_s = draft.ends_s()
     for kind in ENDS:
         layer = 0 if kind is Kind.EMBED else last
