@@ -40,6 +40,7 @@ from edgeemu.policies.search.score_search import NothingFoundError, Search
 from edgeemu.policies.search.share_proposals import any_that_fits
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.step_time import StepTimes
 
 ROUNDING = 1e-9  # share by which sums of the same times can differ
@@ -57,7 +58,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         return _first_of_any_kind(view, times)
     if is_divided(current, shape.n_layers):
         return kept(lambda seen: _first_of_any_kind(seen, times), view, current)
-    old = PlacementArrays.of(current, shape)
+    old = layout_of(current, shape)
     new = improved(view, times, relieved(view, times, old)).layout(old)
     return current if new.same(old) else new.placement(shape)
 

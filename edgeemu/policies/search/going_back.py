@@ -7,7 +7,7 @@ single moves that each have to pay do not find the way back when that state retu
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,17 +16,16 @@ from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
+from edgeemu.policies.view.same import Same, layout_of
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
-
-_Kept = TypeVar("_Kept")
 
 
 def earlier_layouts(view: ClusterView) -> Iterator[PlacementArrays]:
     """Undivided placements that the run has left."""
     for placement in view.earlier:
         if not is_divided(placement, view.costs.shape.n_layers):
-            yield PlacementArrays.of(placement, view.costs.shape)
+            yield layout_of(placement, view.costs.shape)
 
 
 class EarlierLayouts:
@@ -51,22 +50,22 @@ def from_now(view: ClusterView, old: PlacementArrays, earlier: PlacementArrays) 
 
 def earlier_shares(view: ClusterView, devices: IntArray) -> ShareArrays:
     """Placements that the run has left, of those on `devices` [n], ascending."""
-    return _shares_of(_Same(view.earlier), view.costs.shape, tuple(devices.tolist()))
+    return _shares_of(Same(view.earlier), view.costs.shape, tuple(devices.tolist()))
 
 
 def earlier_owners(view: ClusterView) -> list[BlockOwners]:
     """Owners of the placements that the run has left, but for those that divide a projection otherwise."""
-    return _earlier_owners(_Same(view.earlier), view.costs.shape)
+    return _earlier_owners(Same(view.earlier), view.costs.shape)
 
 
 def owners_of(placement: Placement, shape: ModelShape) -> BlockOwners | None:
     """Devices of a placement's blocks; None: a projection is not with its heads."""
-    return _owners_of(_Same(placement), shape)
+    return _owners_of(Same(placement), shape)
 
 
 def placed_on(placement: Placement, shape: ModelShape, devices: IntArray) -> "Placed | None":
     """A placement on `devices` [n], ascending; None: it is on others too, or a projection is not with its heads."""
-    return _placed(_Same(placement), shape, tuple(devices.tolist()))
+    return _placed(Same(placement), shape, tuple(devices.tolist()))
 
 
 class Placed(NamedTuple):
@@ -76,43 +75,30 @@ class Placed(NamedTuple):
     shares: ShareArrays
 
 
-class _Same(Generic[_Kept]):
-    """A placement, or several, as the key of a cache, by which object it is: nobody changes what a run has or had."""
-
-    def __init__(self, kept: _Kept) -> None:
-        self.kept = kept
-
-    def __hash__(self) -> int:
-        return id(self.kept)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.kept is self.kept
-
-
 @lru_cache(maxsize=16)
-def _owners_of(known: _Same[Placement], shape: ModelShape) -> BlockOwners | None:
+def _owners_of(known: Same[Placement], shape: ModelShape) -> BlockOwners | None:
     return BlockOwners.of(known.kept, shape)
 
 
 @lru_cache(maxsize=4)
-def _earlier_owners(known: _Same[tuple[Placement, ...]], shape: ModelShape) -> list[BlockOwners]:
+def _earlier_owners(known: Same[tuple[Placement, ...]], shape: ModelShape) -> list[BlockOwners]:
     found = [owners_of(each, shape) for each in known.kept]
     return [owners for owners in found if owners is not None]
 
 
 @lru_cache(maxsize=4)
-def _shares_of(known: _Same[tuple[Placement, ...]], shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays:
+def _shares_of(known: Same[tuple[Placement, ...]], shape: ModelShape, devices: tuple[int, ...]) -> ShareArrays:
     """Earlier placements as shares on some devices, ascending, but for those that are on others too."""
     none = np.empty((0, shape.n_layers, len(devices)), np.int64)
     found = [ShareArrays(none[:, 0, 0], none[:, 0, 0], none, none[:, :, 0], none)]
     for each in known.kept:
-        placed = _placed(_Same(each), shape, devices)
+        placed = _placed(Same(each), shape, devices)
         found += [] if placed is None else [placed.shares]
     return ShareArrays.joined(found)
 
 
 @lru_cache(maxsize=16)
-def _placed(known: _Same[Placement], shape: ModelShape, devices: tuple[int, ...]) -> Placed | None:
+def _placed(known: Same[Placement], shape: ModelShape, devices: tuple[int, ...]) -> Placed | None:
     if not set(devices).issuperset(known.kept.owner.values()):
         return None
     owners = _owners_of(known, shape)

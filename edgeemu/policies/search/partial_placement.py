@@ -1,6 +1,7 @@
 """A placement in the making, with the memory that it takes and the time of its layers. Pure."""
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -33,6 +34,13 @@ class Saved(NamedTuple):
     began_groups: IntArray
 
 
+@lru_cache(maxsize=4)
+def _nowhere(n_layers: int) -> PlacementArrays:
+    """Devices of single blocks, none of which is placed; of no heads."""
+    unplaced = np.full(n_layers, UNPLACED)
+    return PlacementArrays(UNPLACED, UNPLACED, np.empty((n_layers, 0), np.int64), unplaced, unplaced)
+
+
 def _single(kind: Kind, layer: int) -> tuple[Kind, int]:
     """Name of a single block; its layer is 0 where a model has one such block."""
     return kind, 0 if kind in ENDS else layer
@@ -46,33 +54,28 @@ class PartialPlacement:
     everything has arrived. Where it was only in between, nothing is held for it.
     """
 
-    def __init__(self, view: ClusterView, times: StepTimes, room: MemoryHeadroom) -> None:
-        n_layers = view.costs.shape.n_layers
+    def __init__(self, view: ClusterView, times: StepTimes, room: MemoryHeadroom, layout: PlacementArrays) -> None:
+        """`layout`: devices of single blocks; `room` has the number of groups."""
         self.view = view
         self.times = times
         self.room = room
-        self.embed = UNPLACED
-        self.lm_head = UNPLACED
-        self.proj: IntArray = np.full(n_layers, UNPLACED)  # [n_layers]
-        self.ffn: IntArray = np.full(n_layers, UNPLACED)  # [n_layers]
-        self.groups: IntArray = np.zeros((n_layers, view.n_devices), np.int64)  # [n_layers, n_devices]
+        self.embed, self.lm_head = layout.embed, layout.lm_head
+        self.proj: IntArray = layout.proj.copy()  # [n_layers]
+        self.ffn: IntArray = layout.ffn.copy()  # [n_layers]
+        self.groups: IntArray = room.groups.copy()  # [n_layers, n_devices]
         self._begin()
 
     @classmethod
     def empty(cls, view: ClusterView, times: StepTimes) -> Self:
         """Nothing placed."""
-        return cls(view, times, MemoryHeadroom(view))
+        return cls(view, times, MemoryHeadroom(view), _nowhere(view.costs.shape.n_layers))
 
     @classmethod
     def of(cls, view: ClusterView, times: StepTimes, layout: PlacementArrays) -> Self:
         """Everything placed as in a placement."""
-        draft = cls(view, times, MemoryHeadroom.of(view, layout))
-        draft.embed, draft.lm_head = layout.embed, layout.lm_head
-        draft.proj, draft.ffn = layout.proj.copy(), layout.ffn.copy()
-        draft.groups = draft.room.groups.copy()
-        draft.room.begin_migration()
-        draft._begin()
-        return draft
+        room = MemoryHeadroom.of(view, layout)
+        room.begin_migration()
+        return cls(view, times, room, layout)
 
     def at(self, kind: Kind, layer: int) -> int:
         """The device of a single block; -1 if it is not placed."""

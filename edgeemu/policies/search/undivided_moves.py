@@ -25,6 +25,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.step_time import StepTimes
 
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
@@ -40,7 +41,7 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
     """
     times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
     shape, costs = view.costs.shape, MoveCosts(view)
-    old = PlacementArrays.of(current, shape)
+    old = layout_of(current, shape)
     draft = relieved(view, times, old)
     base = draft.layout(old)  # without the moves that only shorten the step
     layers_s = draft.layers_s()

@@ -4,7 +4,9 @@ The two agree to the byte, and a test holds that: what fits here fits when a pla
 its ledger.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import caches_bytes
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.same import Same
 
 _SINGLES = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
 
@@ -65,32 +68,64 @@ def sizes_of(view: ClusterView) -> Sizes:
     return cached_sizes(costs, workload.prompt_tokens, workload.total_tokens, workload.concurrent)
 
 
+def _taken_by(groups: IntArray, singles: Mapping[Kind, IntArray], s: Sizes) -> tuple[IntArray, IntArray, IntArray]:
+    """Bytes of weights and caches, workspace, messages; of groups [n_layers, n] and single blocks: [n] each."""
+    held = groups.sum(0) * s.group + (groups > 0).sum(0) * s.norm
+    for kind in _SINGLES:
+        held += singles[kind] * s.weights[kind]
+    both_ends = (singles[Kind.EMBED] > 0) & (singles[Kind.LM_HEAD] > 0)  # [n]
+    held -= np.where(both_ends, s.shared, 0)
+    workspace = s.head_workspace[groups.max(0)]
+    for kind in _SINGLES:
+        workspace = np.maximum(workspace, np.where(singles[kind] > 0, s.workspace[kind], 0))
+    messages = np.where(workspace > 0, s.any_messages, 0) + np.where(singles[Kind.PROJ] > 0, s.proj_messages, 0)
+    return held, workspace, messages
+
+
+class _Held(NamedTuple):
+    """Blocks that devices hold, and the bytes that these take."""
+
+    groups: IntArray  # [n_layers, n]
+    singles: tuple[IntArray, ...]  # [n] of each kind
+    bytes: tuple[IntArray, ...]  # [n] of weights and caches, of workspace, of messages
+
+    @classmethod
+    @lru_cache(maxsize=4)
+    def nothing(cls, n_layers: int, n: int) -> Self:
+        none = np.zeros(n, np.int64)
+        return cls(np.zeros((n_layers, n), np.int64), (none,) * len(_SINGLES), (none,) * 3)
+
+
+@lru_cache(maxsize=4)
+def _held_by(known: Same[PlacementArrays], sizes: Same[Sizes], n: int) -> _Held:
+    """Blocks of a placement on n devices; of the last few they are kept, because most decisions keep the placement."""
+    layout, on = known.kept, {kind: np.zeros(n, np.int64) for kind in _SINGLES}
+    on[Kind.EMBED][layout.embed] = 1
+    on[Kind.LM_HEAD][layout.lm_head] = 1
+    on[Kind.PROJ] = np.bincount(layout.proj, minlength=n)
+    on[Kind.FFN] = np.bincount(layout.ffn, minlength=n)
+    groups = layout.counts(n)
+    return _Held(groups, tuple(on.values()), _taken_by(groups, on, sizes.kept))
+
+
 class MemoryHeadroom:
     """Memory that devices hold, and that is left. It starts empty; blocks are added and removed by kind."""
 
-    def __init__(self, view: ClusterView) -> None:
-        n, shape = view.n_devices, view.costs.shape
+    def __init__(self, view: ClusterView, held: "_Held | None" = None) -> None:
+        """`held`: begin with that instead of nothing."""
         self.sizes = sizes_of(view)
         self.memory_bytes = view.memory_bytes  # [n]
         self.capacity = view.memory_bytes  # [n] for what arrives
-        self.held = np.zeros(n, np.int64)  # [n] weights and caches
-        self.workspace = np.zeros(n, np.int64)  # [n]
-        self.messages = np.zeros(n, np.int64)  # [n]
-        self.groups = np.zeros((shape.n_layers, n), np.int64)  # [n_layers, n]
-        self.singles = {kind: np.zeros(n, np.int64) for kind in _SINGLES}  # kind -> [n]
+        if held is None:
+            held = _Held.nothing(view.costs.shape.n_layers, view.n_devices)
+        self.groups = held.groups.copy()  # [n_layers, n]
+        self.singles = {kind: on.copy() for kind, on in zip(_SINGLES, held.singles, strict=True)}  # kind -> [n]
+        self.held, self.workspace, self.messages = (each.copy() for each in held.bytes)  # [n] each
 
     @classmethod
     def of(cls, view: ClusterView, layout: PlacementArrays) -> "MemoryHeadroom":
         """The memory of a placement."""
-        room = cls(view)
-        n = view.n_devices
-        room.groups = layout.counts(n)
-        room.singles[Kind.EMBED][layout.embed] = 1
-        room.singles[Kind.LM_HEAD][layout.lm_head] = 1
-        room.singles[Kind.PROJ] = np.bincount(layout.proj, minlength=n)
-        room.singles[Kind.FFN] = np.bincount(layout.ffn, minlength=n)
-        room.recount()
-        return room
+        return cls(view, _held_by(Same(layout), Same(sizes_of(view)), view.n_devices))
 
     def begin_migration(self) -> None:
         """From now on blocks arrive by migration.
@@ -102,17 +137,7 @@ class MemoryHeadroom:
 
     def recount(self) -> None:
         """Compute the totals from `groups` and `singles`."""
-        s, singles = self.sizes, self.singles
-        self.held = self.groups.sum(0) * s.group + (self.groups > 0).sum(0) * s.norm
-        for kind in _SINGLES:
-            self.held += singles[kind] * s.weights[kind]
-        both_ends = (singles[Kind.EMBED] > 0) & (singles[Kind.LM_HEAD] > 0)  # [n]
-        self.held -= np.where(both_ends, s.shared, 0)
-        self.workspace = s.head_workspace[self.groups.max(0)]
-        for kind in _SINGLES:
-            self.workspace = np.maximum(self.workspace, np.where(singles[kind] > 0, s.workspace[kind], 0))
-        self.messages = np.where(self.workspace > 0, s.any_messages, 0)
-        self.messages = self.messages + np.where(singles[Kind.PROJ] > 0, s.proj_messages, 0)
+        self.held, self.workspace, self.messages = _taken_by(self.groups, self.singles, self.sizes)
 
     @property
     def total(self) -> IntArray:
