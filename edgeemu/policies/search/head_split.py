@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
@@ -17,7 +18,7 @@ from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.step_time import HeldHeads, StepTimes
+from edgeemu.policies.view.step_time import MANY, HeldHeads, StepTimes
 
 
 class Split(NamedTuple):
@@ -169,18 +170,30 @@ def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[Hea
     That gives a limit, which rules out most devices, and most layers, before memory is counted.
     """
     times = draft.times
-    sources = np.append(draft.embed, draft.ffn[:-1])  # [n_layers]
-    held = HeldHeads.of(draft.groups)
-    gathered_s, starts = times.all_gathered_s(sources, draft.proj, held), held.starts(len(sources))
-    ends = zip(sources.tolist(), draft.proj.tolist(), times.hops_s(sources, draft.proj).tolist(), strict=True)
+    if len(draft.ffn) < MANY:
+        ends = [(draft.source(layer), int(at)) for layer, at in enumerate(draft.proj)]
+        of_layers = [(*at, times.hop_s(*at), *draft.gathered(layer)) for layer, at in enumerate(ends)]
+    else:
+        of_layers = _gathered_in_many(draft)
     found = []
-    for (source, gather, floor_s), begin, end in zip(ends, starts, [*starts[1:], None], strict=True):
-        holders, held_s = held.devices[begin:end], gathered_s[begin:end]
+    for source, gather, floor_s, holders, held_s in of_layers:
         latest = int(held_s.argmax())
         last_s = float(held_s[latest])
         limit_s = last_s - costs.quickest_s(Kind.HEAD, int(holders[latest])) / tokens
         found.append(HeadsStage(source, gather, holders, floor_s, last_s, limit_s))
     return found
+
+
+def _gathered_in_many(draft: PartialPlacement) -> list[tuple[int, int, float, IntArray, FloatArray]]:
+    """Source and projection of every layer, the time of x between them, and `PartialPlacement.gathered`."""
+    sources = np.append(draft.embed, draft.ffn[:-1])  # [n_layers]
+    held = HeldHeads.of(draft.groups)
+    gathered_s, starts = draft.times.all_gathered_s(sources, draft.proj, held), held.starts(len(sources))
+    ends = zip(sources.tolist(), draft.proj.tolist(), draft.times.hops_s(sources, draft.proj).tolist(), strict=True)
+    return [
+        (*at, held.devices[begin:end], gathered_s[begin:end])
+        for at, begin, end in zip(ends, starts, [*starts[1:], None], strict=True)
+    ]
 
 
 def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveCosts, tokens: float) -> Resplit:
@@ -193,27 +206,30 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
     if limit_s <= floor_s:
         return Resplit(counts, 0.0, 0.0)
     lines = finish(times, source, gather)
-    spare = _spare_devices(draft, layer, lines, limit_s)
-    if not len(spare):
+    next_s = lines.at(counts + 1, slice(None))  # [n_devices] with one more group on each
+    able = ((next_s < limit_s) | (counts > 0)).nonzero()[0]  # [a] devices that can have a part in a move
+    room = draft.room.groups_room(layer, able)  # [a]
+    spare = _spare_devices(next_s[able], room, limit_s, times.n_groups)  # [a]
+    if not spare.any():
         return Resplit(counts, 0.0, 0.0)
-    either = counts > 0  # [n_devices]
-    either[spare] = True
-    chosen = either.nonzero()[0]  # [m]
-    most = max(int(counts[holders].max()), lines.most_before(limit_s, spare, times.n_groups))
+    part = spare | (counts[able] > 0)  # [a]
+    chosen, extra = able[part], room[part]  # [m]
+    most = max(int(counts[holders].max()), lines.most_before(limit_s, able[spare], times.n_groups))
     prices = slot_prices(times, source, gather, lines, chosen, most)  # [m, most]
-    extra = draft.room.groups_room(layer, chosen)  # [m]
     exchange = _exchange(chosen, prices, counts[chosen], extra, limit_s, last_s)
     return _best_number_of_moves(costs, exchange, counts, floor_s, tokens)
 
 
-def _spare_devices(draft: PartialPlacement, layer: int, lines: Finish, limit_s: float) -> IntArray:
-    """The earliest devices, at most n_groups, where one more group would finish before the limit and fits: [s]."""
-    n_groups = draft.times.n_groups
-    next_s = lines.at(draft.groups[layer] + 1, slice(None))  # [n_devices] with one more group on each
-    spare = (next_s < limit_s).nonzero()[0]
-    spare = spare[draft.room.groups_room(layer, spare) > 0]
-    if len(spare) > n_groups:
-        spare = spare[next_s[spare].argpartition(n_groups - 1)[:n_groups]]
+def _spare_devices(next_s: FloatArray, room: IntArray, limit_s: float, n_groups: int) -> NDArray[np.bool_]:
+    """The earliest devices, at most n_groups, where one more group would finish before the limit and fits.
+
+    `next_s`: when it would; `room`: how many fit. [a] each.
+    """
+    spare: NDArray[np.bool_] = (next_s < limit_s) & (room > 0)
+    if np.count_nonzero(spare) > n_groups:
+        found = spare.nonzero()[0]
+        spare = np.zeros_like(spare)
+        spare[found[next_s[found].argpartition(n_groups - 1)[:n_groups]]] = True
     return spare
 
 

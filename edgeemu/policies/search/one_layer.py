@@ -9,13 +9,16 @@ shortest if every device were empty for the heads, until none can be shorter tha
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
+from edgeemu.policies.search.change_rule import ROUNDING
 from edgeemu.policies.search.head_split import Split, best_split, cheapest_slots, slots
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
 from edgeemu.policies.view.step_time import StepTimes
 
 MAX_CHOICES = 24  # that are tried in full
@@ -42,14 +45,15 @@ def best_ring(
     `moves_s` gives the seconds that a single block's move to each device, [n_devices], adds to a step: moves happen in
     parallel, so the largest counts.
     """
-    empty = PartialPlacement.empty(view, times)
-    carriers = _carriers(times, empty)  # [c]
+    if _least_singles_s(times) >= below_s:
+        return None
+    carriers = _carriers(times, view.memory_bytes >= sizes_of(view).least_alone)  # [c]
     if not len(carriers):
         return None
     everyone, bounds = carriers.tolist(), _bounds(times, carriers, moves_s)
     if bounds.step_s.min() >= below_s:
         return None
-    best, best_s = None, below_s
+    empty, best, best_s = MemoryHeadroom(view), None, below_s
     splits: dict[tuple[int, int], Split | None] = {}  # as if every device were empty for the heads
     for choice in _shortest_first(bounds.step_s):
         bound_s = bounds.step_s[choice]
@@ -58,7 +62,7 @@ def best_ring(
         devices = [everyone[index] for index in choice]
         pair = choice[0], choice[1]
         if pair not in splits:
-            splits[pair] = best_split(times, devices[0], devices[1], empty.room, 0)
+            splits[pair] = best_split(times, devices[0], devices[1], empty, 0)
         split = splits[pair]
         if split is None or bound_s - bounds.stage_s[pair] + split.stage_s >= best_s:
             continue
@@ -116,11 +120,14 @@ def _stage_without_links_s(times: StepTimes) -> float:
     return found[0]
 
 
-def _carriers(times: StepTimes, empty: PartialPlacement) -> IntArray:
-    """Devices that could hold single blocks: the fastest with memory for one at least, ascending."""
-    fits = np.zeros(times.n_devices, np.bool_)
-    for kind in RING:
-        fits |= empty.room.with_single(kind) <= empty.room.capacity
+def _least_singles_s(times: StepTimes) -> float:
+    """The least time of all single blocks, each on the device that is fastest at it: no step takes less."""
+    alone_s = times.embed_s, times.proj_s, times.ffn_s, times.lm_head_s
+    return (1 - ROUNDING) * sum(float(each_s.min()) for each_s in alone_s)
+
+
+def _carriers(times: StepTimes, fits: NDArray[np.bool_]) -> IntArray:
+    """Devices that could hold single blocks: the fastest with memory for one at least, ascending. `fits`: who has."""
     able = np.flatnonzero(fits)
     if len(able) <= FEW:
         return able

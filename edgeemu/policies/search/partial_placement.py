@@ -10,6 +10,7 @@ from edgeemu.placement.arrays import IntArray, PlacementArrays, assign_groups
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import ends_meeting
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.step_time import StepTimes
 
@@ -63,6 +64,7 @@ class PartialPlacement:
         self.proj: IntArray = layout.proj.copy()  # [n_layers]
         self.ffn: IntArray = layout.ffn.copy()  # [n_layers]
         self.groups: IntArray = room.groups.copy()  # [n_layers, n_devices]
+        self._gathered: dict[int, tuple[tuple[int, int, bytes], FloatArray]] = {}  # by layer: for what, and times
         self._begin()
 
     @classmethod
@@ -205,11 +207,27 @@ class PartialPlacement:
         """The device that has x when a layer begins; -1 if that block is not placed."""
         return int(self.ffn[layer - 1]) if layer else self.embed
 
+    def gathered(self, layer: int) -> tuple[IntArray, FloatArray]:
+        """Devices with groups of a placed layer, and when the outputs of each are at proj: [m] each.
+
+        The times are kept until something changes.
+        """
+        groups = self.groups[layer]
+        devices, ends = groups.nonzero()[0], (self.source(layer), int(self.proj[layer]))
+        state = *ends, groups.tobytes()
+        kept = self._gathered.get(layer)
+        if kept is None or kept[0] != state:
+            kept = self._gathered[layer] = state, self.times.gathered_s(*ends, devices, groups[devices])
+        return devices, kept[1]
+
     def layer_s(self, layer: int) -> float:
         """Time of a placed layer, from x at its source to the end of its feed-forward block."""
-        devices = self.groups[layer].nonzero()[0]  # [m]
-        counts = self.groups[layer, devices]  # [m]
-        return self.times.layer_s(self.source(layer), int(self.proj[layer]), int(self.ffn[layer]), devices, counts)
+        source, at_proj, at_ffn = self.source(layer), int(self.proj[layer]), int(self.ffn[layer])
+        if self.times.keeps_busy:
+            devices = self.groups[layer].nonzero()[0]  # [m]
+            return self.times.layer_s(source, at_proj, at_ffn, devices, self.groups[layer, devices])
+        stage_s = self.times.heads_stage_of_s(source, at_proj, self.gathered(layer)[1])
+        return self.times.layer_after_s(stage_s, at_proj, at_ffn)
 
     def around_s(self, layer: int) -> float:
         """Time of a layer and of the next, or the ends: all that changes when its blocks move."""

@@ -49,6 +49,10 @@ class Sizes:
         )
         self.any_messages = costs.inbox_bytes(prompt) * (1 + len(concurrent))
         self.proj_messages = costs.gather_bytes(prompt) * (1 + len(concurrent))
+        messages = {Kind.PROJ: self.proj_messages}
+        self.least_alone = self.any_messages + min(  # of a single block on a device that has nothing else
+            self.weights[kind] + self.workspace[kind] + messages.get(kind, 0) for kind in _SINGLES
+        )
         k = np.arange(shape.n_groups + 1)  # [n_groups + 1]
         # Bytes of k groups of a layer on a device that has none of them yet: without and with their workspace.
         self.groups_total = np.where(k > 0, self.norm + k * self.group, 0)

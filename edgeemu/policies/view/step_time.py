@@ -13,7 +13,7 @@ behind it in the pipe. A pipe shared by several pairs (an interface, an access p
 
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
+from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.message_times import BusyHeads
+from edgeemu.policies.view.same import Same
 
 MANY = 4  # layers from which it is quicker to compute all of them at once
 
@@ -63,6 +65,12 @@ def _alike(*devices: IntArray) -> NDArray[np.bool_]:
     return alike
 
 
+@lru_cache(maxsize=16)
+def _single_works(costs: Same[Costs], past: int) -> dict[Kind, Work]:
+    """Works of single blocks, which are those of steps with more positions cached, too."""
+    return {kind: costs.kept.work(kind, 1, 1, past) for kind in (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)}
+
+
 class StepTimes:
     """Times of the stages of a decode step, from a view. All in seconds; vectors are [n_devices]."""
 
@@ -72,10 +80,10 @@ class StepTimes:
         self.links = view.links
         self.past = view.past if past is None else past
         costs, shape = view.costs.at_step(1, self.past), view.costs.shape
-        self._costs = costs
         self.n_devices = view.n_devices
         self.n_groups = shape.n_groups
         self._flops, self._mem, self._overhead = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
+        self._works = _single_works(Same(costs), 0 if costs is view.costs else self.past)
         # The heads of one layer on one device are one execution. Both roofs are affine in their number:
         one, two = costs.work(Kind.HEAD, 1, 1, self.past), costs.work(Kind.HEAD, 2, 1, self.past)
         self.head_flops = two.flops - one.flops
@@ -90,6 +98,11 @@ class StepTimes:
         first, second = costs.attention_bytes(1, 1), costs.attention_bytes(2, 1)
         self.attention_slope_bits = 8.0 * (second - first)
         self.attention_fixed_bits = 8.0 * first - self.attention_slope_bits
+
+    @property
+    def keeps_busy(self) -> bool:
+        """Whether messages keep processors busy."""
+        return self._busy_heads is not None
 
     @cached_property
     def embed_s(self) -> FloatArray:
@@ -122,7 +135,7 @@ class StepTimes:
 
     def _alone_s(self, kind: Kind) -> FloatArray:
         """Time of a block on each device alone: [n_devices]."""
-        work = self._costs.work(kind, 1, 1, self.past)
+        work = self._works[kind]
         return np.maximum(work.flops / self._flops, work.bytes_read / self._mem) + self._overhead
 
     def heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
@@ -154,12 +167,18 @@ class StepTimes:
         if self._busy_heads is not None:
             bits = self.attention_fixed_bits + counts.astype(np.float64) * self.attention_slope_bits
             return self._busy_heads.stage_s(source, gather, devices, self.heads_s(devices, counts), bits)
-        heads_s = self.gathered_s(source, gather, devices, counts)
-        return max(self.hop_s(source, gather), float(heads_s.max(initial=0.0)))
+        return self.heads_stage_of_s(source, gather, self.gathered_s(source, gather, devices, counts))
+
+    def heads_stage_of_s(self, source: int, gather: int, gathered_s: FloatArray) -> float:
+        """`heads_stage_s` where messages keep no processor busy, from when each device's outputs are there: [m]."""
+        return max(self.hop_s(source, gather), float(gathered_s.max(initial=0.0)))
 
     def layer_s(self, source: int, proj: int, ffn: int, devices: IntArray, counts: IntArray) -> float:
         """Time from x at `source` to the end of the feed-forward block."""
-        stage_s = self.heads_stage_s(source, proj, devices, counts)
+        return self.layer_after_s(self.heads_stage_s(source, proj, devices, counts), proj, ffn)
+
+    def layer_after_s(self, stage_s: float, proj: int, ffn: int) -> float:
+        """`layer_s` after the heads' stage."""
         return stage_s + float(self.proj_s[proj]) + self.hop_s(proj, ffn) + float(self.ffn_s[ffn])
 
     def layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, counts: IntArray) -> FloatArray:
@@ -214,6 +233,10 @@ class StepTimes:
 
     def layer_times_s(self, layout: PlacementArrays) -> list[float]:
         """Time of each layer."""
+        if len(layout.proj) == 1:
+            counts = layout.counts(self.n_devices)[0]  # [n_devices]
+            on = counts.nonzero()[0]  # [m]
+            return [self.layer_s(layout.embed, int(layout.proj[0]), int(layout.ffn[0]), on, counts[on])]
         sources = np.append(layout.embed, layout.ffn[:-1])  # [n_layers]
         heads = np.sort(layout.heads, axis=1)  # [n_layers, n_groups]
         same = _alike(sources, layout.proj, layout.ffn) & (heads[1:] == heads[:-1]).all(1)  # [n_layers - 1]
