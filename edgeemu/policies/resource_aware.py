@@ -95,18 +95,29 @@ def relieved(view: ClusterView, times: StepTimes, old: PlacementArrays) -> Parti
         NoBetterPlacement: what must move fits nowhere.
     """
     draft = PartialPlacement.of(view, times, old)
-    over = draft.room.over()
-    if len(over):
-        search = Search(view, times, draft)
-        try:
-            for device in over.tolist():
-                search.relieve(device)
-        except NothingFoundError as error:
-            name = view.devices[error.device].name
-            raise NoBetterPlacement(
-                f"{name} holds more than it now has memory for, and the other devices have no room"
-            ) from error
+    relieve(draft)
     return draft
+
+
+def relieve(draft: PartialPlacement) -> bool:
+    """Move blocks off devices that hold more than they now have memory for; whether any has moved.
+
+    Raises:
+        NoBetterPlacement: what must move fits nowhere.
+    """
+    over = draft.room.over()
+    if not len(over):
+        return False
+    search = Search(draft.view, draft.times, draft)
+    try:
+        for device in over.tolist():
+            search.relieve(device)
+    except NothingFoundError as error:
+        name = draft.view.devices[error.device].name
+        raise NoBetterPlacement(
+            f"{name} holds more than it now has memory for, and the other devices have no room"
+        ) from error
+    return True
 
 
 def improved(view: ClusterView, times: StepTimes, draft: PartialPlacement) -> PartialPlacement:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
+from edgeemu.policies.search.change_rule import ROUNDING
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
@@ -278,9 +279,9 @@ def _best_number_of_moves(
     before_s = max(floor_s, float(exchange.left_s[0]))
     later_s = np.maximum(exchange.filled_s[:n_moves], exchange.left_s[1 : n_moves + 1])
     gains_s = before_s - np.maximum(floor_s, later_s)  # [n_moves]
-    bits, flash_s = costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
-    if gains_s.max() <= flash_s / tokens:
+    if gains_s.max() <= (1 - ROUNDING) * costs.quickest_s(Kind.HEAD, exchange.sources[0]) / tokens:
         return Resplit(counts, 0.0, 0.0)
+    bits, flash_s = costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
     moves_s = _repeated(exchange.targets, flash_s)  # [n_moves] until each has come, from storage and over its link
     if bits:
         sources, targets = np.array(exchange.sources), np.array(exchange.targets)  # [n_moves] each

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.change_rule import ROUNDING
-from edgeemu.policies.search.head_split import Split, best_split, cheapest_slots, slots
+from edgeemu.policies.search.head_split import Split, best_split, slots
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -45,10 +45,10 @@ def best_ring(
     `moves_s` gives the seconds that a single block's move to each device, [n_devices], adds to a step: moves happen in
     parallel, so the largest counts.
     """
-    if _least_singles_s(times) >= below_s:
-        return None
     carriers = _carriers(times, view.memory_bytes >= sizes_of(view).least_alone)  # [c]
     if not len(carriers):
+        return None
+    if _least_singles_s(times, carriers) + _least_move_s(carriers, moves_s) >= below_s:
         return None
     everyone, bounds = carriers.tolist(), _bounds(times, carriers, moves_s)
     if bounds.step_s.min() >= below_s:
@@ -115,15 +115,19 @@ def _stage_without_links_s(times: StepTimes) -> float:
         times.compute_fixed_s[:, None] + k * times.compute_slope_s[:, None],
         times.memory_fixed_s[:, None] + k * times.memory_slope_s[:, None],
     )  # [n_devices, n_groups]
-    found = cheapest_slots(prices, times.n_groups)
-    assert found is not None, "every device has as many slots as there are groups"
-    return found[0]
+    dearest = times.n_groups - 1  # of the slots that are taken; every device has as many slots as there are groups
+    return float(np.partition(prices.ravel(), dearest)[dearest])
 
 
-def _least_singles_s(times: StepTimes) -> float:
-    """The least time of all single blocks, each on the device that is fastest at it: no step takes less."""
+def _least_singles_s(times: StepTimes, carriers: IntArray) -> float:
+    """The least time of all single blocks, each on the carrier that is fastest at it: no step takes less."""
     alone_s = times.embed_s, times.proj_s, times.ffn_s, times.lm_head_s
-    return (1 - ROUNDING) * sum(float(each_s.min()) for each_s in alone_s)
+    return (1 - ROUNDING) * sum(float(each_s[carriers].min()) for each_s in alone_s)
+
+
+def _least_move_s(carriers: IntArray, moves_s: dict[Kind, FloatArray] | None) -> float:
+    """The least that the move of the block that takes longest to a carrier adds to a step."""
+    return 0.0 if moves_s is None else max(float(each_s[carriers].min()) for each_s in moves_s.values())
 
 
 def _carriers(times: StepTimes, fits: NDArray[np.bool_]) -> IntArray:
@@ -131,7 +135,7 @@ def _carriers(times: StepTimes, fits: NDArray[np.bool_]) -> IntArray:
     able = np.flatnonzero(fits)
     if len(able) <= FEW:
         return able
-    whole = times.heads_s(able, np.full(len(able), times.n_groups))
+    whole = times.all_heads_s[able]
     layer_s = times.proj_s[able] + times.ffn_s[able]  # heads are spread: what they take alone counts less
     serial_s: FloatArray = layer_s + times.embed_s[able] + times.lm_head_s[able] + 0.1 * whole
     return np.sort(able[np.argpartition(serial_s, CARRIERS)[:CARRIERS]])

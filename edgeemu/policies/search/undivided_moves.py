@@ -12,7 +12,7 @@ import numpy as np
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.resource_aware import relieved
+from edgeemu.policies.resource_aware import relieve, relieved
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
 from edgeemu.policies.search.going_back import from_now
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
@@ -42,8 +42,8 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
     times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
     shape, costs = view.costs.shape, MoveCosts(view)
     old = layout_of(current, shape)
-    draft = relieved(view, times, old)
-    base = draft.layout(old)  # without the moves that only shorten the step
+    draft = PartialPlacement.of(view, times, old)
+    base = draft.layout(old) if relieve(draft) else old  # without the moves that only shorten the step
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
     prices = Prices.of(costs, prospect, before_s)

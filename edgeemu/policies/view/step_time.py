@@ -121,11 +121,16 @@ class StepTimes:
         return self._alone_s(Kind.LM_HEAD)
 
     @cached_property
-    def whole_layer_s(self) -> FloatArray:
-        """Time of a complete layer on each device alone: [n_devices]."""
+    def all_heads_s(self) -> FloatArray:
+        """Time of all heads of a layer on each device alone: [n_devices]."""
         computed_s = self.compute_fixed_s + self.n_groups * self.compute_slope_s
         read_s = self.memory_fixed_s + self.n_groups * self.memory_slope_s
-        layer_s: FloatArray = np.maximum(computed_s, read_s) + self.proj_s + self.ffn_s
+        return np.maximum(computed_s, read_s)
+
+    @cached_property
+    def whole_layer_s(self) -> FloatArray:
+        """Time of a complete layer on each device alone: [n_devices]."""
+        layer_s: FloatArray = self.all_heads_s + self.proj_s + self.ffn_s
         return layer_s
 
     @cached_property
