@@ -6,7 +6,9 @@ the dearest slot that is taken: water-filling, which is exact also for whole num
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable
+from heapq import heapify, heappop, heapreplace
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +16,10 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
-from edgeemu.policies.search.change_rule import ROUNDING
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
-from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.migration_time import MoveCosts, Pair
 from edgeemu.policies.view.step_time import MANY, HeldHeads, StepTimes
 
 
@@ -43,15 +44,6 @@ class Finish(NamedTuple):
             self.compute_fixed_s[devices] + counts * self.compute_slope_s[devices],
             self.memory_fixed_s[devices] + counts * self.memory_slope_s[devices],
         )
-
-    def most_before(self, limit_s: float, devices: IntArray, n_groups: int) -> int:
-        """The most groups that one of some devices can finish before a limit; rather one more than too few."""
-        with np.errstate(divide="ignore"):
-            most = np.minimum(
-                (limit_s - self.compute_fixed_s[devices]) / self.compute_slope_s[devices],
-                (limit_s - self.memory_fixed_s[devices]) / self.memory_slope_s[devices],
-            )  # [m]
-        return int(min(most.max() + 1.0, n_groups))
 
 
 def finish(times: StepTimes, source: int, gather: int) -> Finish:
@@ -149,8 +141,8 @@ class _Exchange(NamedTuple):
 
     sources: list[int]  # [n_moves]
     targets: list[int]  # [n_moves]
-    left_s: FloatArray  # [≥ n_moves + 1] the latest group that has not moved, after 0, 1, … moves
-    filled_s: FloatArray  # [≥ n_moves] the latest slot that is filled, after 1, 2, … moves
+    left_s: list[float]  # [n_moves + 1] the latest group that has not moved, after 0, 1, … moves
+    filled_s: list[float]  # [n_moves] the latest slot that is filled, after 1, 2, … moves
 
 
 class HeadsStage(NamedTuple):
@@ -158,9 +150,7 @@ class HeadsStage(NamedTuple):
 
     source: int
     gather: int
-    holders: IntArray  # [m] devices with groups
     floor_s: float  # x alone from `source` to `gather`
-    last_s: float  # when the latest device is done
     limit_s: float  # a slot that is later is of no use
 
 
@@ -179,9 +169,8 @@ def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[Hea
     found = []
     for source, gather, floor_s, holders, held_s in of_layers:
         latest = int(held_s.argmax())
-        last_s = float(held_s[latest])
-        limit_s = last_s - costs.quickest_s(Kind.HEAD, int(holders[latest])) / tokens
-        found.append(HeadsStage(source, gather, holders, floor_s, last_s, limit_s))
+        limit_s = float(held_s[latest]) - costs.quickest_s(Kind.HEAD, int(holders[latest])) / tokens
+        found.append(HeadsStage(source, gather, floor_s, limit_s))
     return found
 
 
@@ -203,7 +192,7 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
     The gain is net of the migration. `draft.room` can count more than `draft.groups`: what is leaving still is there.
     """
     times, counts = draft.times, draft.groups[layer]
-    source, gather, holders, floor_s, last_s, limit_s = stage
+    source, gather, floor_s, limit_s = stage
     if limit_s <= floor_s:
         return Resplit(counts, 0.0, 0.0)
     lines = finish(times, source, gather)
@@ -215,9 +204,8 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
         return Resplit(counts, 0.0, 0.0)
     part = spare | (counts[able] > 0)  # [a]
     chosen, extra = able[part], room[part]  # [m]
-    most = max(int(counts[holders].max()), lines.most_before(limit_s, able[spare], times.n_groups))
-    prices = slot_prices(times, source, gather, lines, chosen, most)  # [m, most]
-    exchange = _exchange(chosen, prices, counts[chosen], extra, limit_s, last_s)
+    price_s = _price_by_slot(times, source, gather, lines, chosen)
+    exchange = _exchange(chosen.tolist(), price_s, counts[chosen].tolist(), extra.tolist(), limit_s)
     return _best_number_of_moves(costs, exchange, counts, floor_s, tokens)
 
 
@@ -234,68 +222,76 @@ def _spare_devices(next_s: FloatArray, room: IntArray, limit_s: float, n_groups:
     return spare
 
 
+def _price_by_slot(
+    times: StepTimes, source: int, gather: int, lines: Finish, chosen: IntArray
+) -> Callable[[int, int], float]:
+    """`slot_prices` one by one: when the k-th group of the device in a place of `chosen` [m] has reached proj."""
+    computed, computed_each, read, read_each = (line[chosen].tolist() for line in lines)
+    here = np.flatnonzero(chosen == source).tolist() if source != gather else []  # whose outputs wait for x
+    per_bit_s, delay_s = times.links.s_per_bit.pair(source, gather), times.links.delay_s.pair(source, gather)
+    fixed_bits, slope_bits = times.hidden_bits + times.attention_fixed_bits, times.attention_slope_bits
+
+    def price_s(place: int, k: int) -> float:
+        found: float = max(computed[place] + k * computed_each[place], read[place] + k * read_each[place])
+        return max(found, (fixed_bits + k * slope_bits) * per_bit_s + delay_s) if place in here else found
+
+    return price_s
+
+
 def _exchange(
-    chosen: IntArray, prices: FloatArray, held: IntArray, extra: IntArray, limit_s: float, last_s: float
+    chosen: list[int], price_s: Callable[[int, int], float], held: list[int], extra: list[int], limit_s: float
 ) -> _Exchange:
-    """Pair taken slots, the latest first, with free slots, the earliest first.
+    """Pair taken slots, the latest first, with free slots, the earliest first, as long as these are earlier.
 
-    `prices` [m, most] of the devices `chosen` [m], of which each has `held` [m] groups and room for `extra` [m].
+    Each of the devices `chosen` [m] has `held` [m] groups and room for `extra` [m]. Of both the next ones are in heaps.
     """
-    k = slots(prices.shape[1])  # [1, most]
-    own = k <= held[:, None]  # [m, most]
-    free_at, free_k = np.nonzero(~own & (k <= (held + extra)[:, None]) & (prices < limit_s))
-    free_s = prices[free_at, free_k]  # [n_free]
-    earliest_s = free_s.min(initial=last_s)
-    taken_at, taken_k = np.nonzero(own & (prices > earliest_s))
-    taken_s = prices[taken_at, taken_k]  # [n_taken] slots that are later than the earliest free one
-    rest_s = prices[own & (prices <= earliest_s)].max(initial=0.0)  # slots that never move
-    latest = np.argsort(-taken_s, kind="stable")  # [n_taken]
-    earliest = np.argsort(free_s, kind="stable")[: len(taken_s)]  # [≤ n_taken]
-    left_s, filled_s = np.append(taken_s[latest], rest_s), free_s[earliest]
-    useful = int(np.count_nonzero(filled_s < left_s[: len(filled_s)]))
-    sources, targets = chosen[taken_at[latest[:useful]]], chosen[free_at[earliest[:useful]]]
-    return _Exchange(sources.tolist(), targets.tolist(), left_s, filled_s)
-
-
-def _repeated(keys: Sequence[object], each: float) -> FloatArray:
-    """Sums of a value over the moves so far that have the same key as each move: n_moves -> [n_moves]."""
-    if len(set(keys)) == len(keys):
-        return np.full(len(keys), each)
-    sums: dict[object, float] = defaultdict(float)
-    found = []
-    for key in keys:
-        sums[key] += each
-        found.append(sums[key])
-    return np.array(found)
+    taken = [(-price_s(place, count), place, count) for place, count in enumerate(held) if count]
+    free = [(price_s(place, held[place] + 1), place, held[place] + 1) for place, more in enumerate(extra) if more]
+    free = [slot for slot in free if slot[0] < limit_s]
+    heapify(taken)
+    heapify(free)
+    found = _Exchange([], [], [-taken[0][0]], [])
+    while free and free[0][0] < found.left_s[-1]:
+        (filled_s, target, place), (_, source, last) = free[0], taken[0]
+        found.sources.append(chosen[source])
+        found.targets.append(chosen[target])
+        found.filled_s.append(filled_s)
+        after_s = price_s(target, place + 1) if place < held[target] + extra[target] else inf
+        if after_s < limit_s:
+            heapreplace(free, (after_s, target, place + 1))
+        else:
+            heappop(free)
+        if last > 1:
+            heapreplace(taken, (-price_s(source, last - 1), source, last - 1))
+        else:
+            heappop(taken)
+        found.left_s.append(-taken[0][0] if taken else 0.0)
+    return found
 
 
 def _best_number_of_moves(
     costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
 ) -> Resplit:
     """The first m moves of an exchange, with the m that gains most over `tokens` steps, net of the migration."""
-    n_moves, links = len(exchange.sources), costs.prices.links
-    if not n_moves:
+    links, bits, flash_s = costs.prices.links, costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
+    before_s = max(floor_s, exchange.left_s[0])
+    sent: dict[Pair, float] = defaultdict(float)  # bits over each link
+    read_s: dict[int, float] = defaultdict(float)  # from the storage of each target
+    moving_s, best_m, best, best_net_s = 0.0, 0, (0.0, 0.0), 0.0
+    for m, (pair, filled_s, left_s) in enumerate(
+        zip(zip(exchange.sources, exchange.targets, strict=True), exchange.filled_s, exchange.left_s[1:], strict=True)
+    ):
+        sent[pair] += bits
+        read_s[pair[1]] += flash_s
+        sent_s = links.s_per_bit.pair(*pair) * sent[pair] + links.delay_s.pair(*pair) if bits else 0.0
+        moving_s = max(moving_s, read_s[pair[1]], sent_s)
+        gain_s = before_s - max(floor_s, filled_s, left_s)
+        if gain_s > 0 and (net_s := tokens * gain_s - moving_s) > best_net_s:
+            best_m, best, best_net_s = m + 1, (gain_s, moving_s), net_s
+    if not best_m:
         return Resplit(counts, 0.0, 0.0)
-    before_s = max(floor_s, float(exchange.left_s[0]))
-    later_s = np.maximum(exchange.filled_s[:n_moves], exchange.left_s[1 : n_moves + 1])
-    gains_s = before_s - np.maximum(floor_s, later_s)  # [n_moves]
-    if gains_s.max() <= (1 - ROUNDING) * costs.quickest_s(Kind.HEAD, exchange.sources[0]) / tokens:
-        return Resplit(counts, 0.0, 0.0)
-    bits, flash_s = costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
-    moves_s = _repeated(exchange.targets, flash_s)  # [n_moves] until each has come, from storage and over its link
-    if bits:
-        sources, targets = np.array(exchange.sources), np.array(exchange.targets)  # [n_moves] each
-        sent = _repeated(list(zip(exchange.sources, exchange.targets, strict=True)), bits)  # [n_moves]
-        sent_s = links.s_per_bit.pairs(sources, targets) * sent + links.delay_s.pairs(sources, targets)
-        moves_s = np.maximum(moves_s, sent_s)
-    moving_s = np.maximum.accumulate(moves_s)
-    gaining = gains_s > 0  # [n_moves]
-    net_s = np.full(n_moves, -np.inf)
-    net_s[gaining] = tokens * gains_s[gaining] - moving_s[gaining]
-    most = int(net_s.argmax())
-    best_m, best = (most + 1, (float(gains_s[most]), float(moving_s[most]))) if net_s[most] > 0 else (0, (0.0, 0.0))
     after = counts.copy()
-    for a, b in zip(exchange.sources[:best_m], exchange.targets[:best_m], strict=True):
-        after[a] -= 1
-        after[b] += 1
+    for source, target in zip(exchange.sources[:best_m], exchange.targets[:best_m], strict=True):
+        after[source] -= 1
+        after[target] += 1
     return Resplit(after, *best)
