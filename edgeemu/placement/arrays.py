@@ -66,7 +66,7 @@ class PlacementArrays:
         return heads
 
     def same(self, other: "PlacementArrays") -> bool:
-        return (
+        return self is other or (
             (self.embed, self.lm_head) == (other.embed, other.lm_head)
             and np.array_equal(self.proj, other.proj)
             and np.array_equal(self.ffn, other.ffn)

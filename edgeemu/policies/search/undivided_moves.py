@@ -47,10 +47,12 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
     prices = Prices.of(costs, prospect, before_s)
-    best, best_s, others = base, before_s, []
+    best: PlacementArrays | None = base  # None: as in the draft
+    best_s, others = before_s, []
     if improve(draft, prices, layers_s):
-        best, best_s = draft.layout(old), draft.step_s()
+        best, best_s = None, draft.step_s()
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
+        best = draft.layout(old)
         if improve(draft, prices.at_once(AT_ONCE)):
             others.append(draft.layout(old))
         other = relieved(view, times, old)  # the order of moves decides who gets memory
@@ -71,6 +73,7 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
         proposed = from_now(view, old, layout) if earlier else layout
         if proposed is None:
             continue
+        best = best or draft.layout(old)
         moved_s = costs.migration_s(old, proposed) - costs.migration_s(old, best)
         if not prices.pays(gain_s, moved_s):
             continue
@@ -80,6 +83,7 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
             full = proposed, best_s - gain_s
     if before_s - best_s < WORTH * before_s / turns_of_layers(view):
         best = base
+    best = best or draft.layout(old)
     if full is not None and best.same(old):
         return half_that_pays(view, times, prices, current, full[0]) or current
     return current if best.same(old) else best.placement(shape)
@@ -131,7 +135,7 @@ def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kin
         bits = costs.link_bits[kind]
         sent_s = costs.prices.links.row(at, bits) if bits else np.zeros(times.n_devices)
         found[kind] = np.maximum(sent_s, costs.flash_s[kind]) / prices.tokens
-        if other is not None:
+        if other is not None and other != at:
             found[kind][other] = costs.total_s([(kind, at, other)], [kind]) / prices.tokens
         found[kind][at] = 0.0
     return found
