@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, placements, shapes, uneven_mesh, with_workload
+from support.builders import QUICK, near_mesh, placements, shapes, uneven_mesh, with_workload
 
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
@@ -23,7 +23,7 @@ from edgeemu_kernels.shape import ModelShape
 N = 4
 # With more groups than devices, so that heads can go to all of them.
 WIDE = [
-    ModelShape("wide", n_layers, 256, 16, n_groups, 16, 1024, 64, 4096, activation="gelu")
+    ModelShape("wide", n_layers, 256, 16, n_groups, 16, 1024, 8192, 4096, activation="gelu")
     for n_layers, n_groups in ((1, 16), (2, 8), (5, 4))
 ]
 SEEDS = st.integers(0, 2**32)
@@ -40,19 +40,20 @@ def test_resource_aware_makes_every_move_of_single_blocks_that_pays(shape: Model
     """Devices slow down, and the more steps a move has to pay, the more of them do."""
     moved = 0
     for seed in range(12):
-        before = seen_from(shape, seed)
+        before = oracle_view(near_mesh(N, seed), PhysicalCosts(shape), None, 7, 30)
         old = PlacementArrays.of(resource_aware.place(before), shape)
-        slowdowns = np.random.default_rng(seed).choice([1.0, 2.0, 5.0], N)
-        for interval_tokens in (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584):
-            seen = with_workload(before.slowed(slowdowns, before.memory_bytes), interval_tokens=interval_tokens)
+        slowdowns = np.random.default_rng(seed).choice([1.0, 3.0, 30.0], N)
+        slowed = before.slowed(slowdowns, before.memory_bytes)
+        for interval_tokens in (1.5 ** np.arange(12)).astype(int).tolist():
+            seen = with_workload(slowed, interval_tokens=interval_tokens)
             times = StepTimes(seen)
             found = resource_aware.improved(seen, times, PartialPlacement.of(seen, times, old)).layout(old)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(resource_aware, "_some_single_could_pay", lambda *_: True)
                 everything = resource_aware.improved(seen, times, PartialPlacement.of(seen, times, old)).layout(old)
             assert found.same(everything), (seed, interval_tokens)
-            moved += (found.proj != old.proj).any() or (found.ffn != old.ffn).any() or found.embed != old.embed
-    assert moved > 10
+            moved += (found.proj != old.proj).any() or (found.ffn != old.ffn).any()
+    assert moved > 20
 
 
 @QUICK
