@@ -14,6 +14,7 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import all_blocks, ffn, head
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts, migration_s
@@ -90,3 +91,12 @@ def test_moves_of_arrays_take_what_the_same_moves_of_blocks_take(data: st.DataOb
     old, new = data.draw(placements(shape, N)), data.draw(placements(shape, N))
     layouts = (PlacementArrays.of(placement, shape) for placement in (old, new))
     assert MoveCosts(seen).migration_s(*layouts) == pytest.approx(migration_s(seen, old, new))
+
+
+def test_the_papers_blocks_take_longer_the_longer_the_sequence() -> None:
+    """Also at the very length that the view's costs are of."""
+    seen = replace(some_view(10), costs=PaperCosts(LLAMA, prompt_tokens=7, length=11))
+    for past in (10, 20):
+        works = [(past + 1) * LLAMA.d_model**2 * times for times in (1, 8)]
+        times = StepTimes(seen, past)
+        assert [times.proj_s[0], times.ffn_s[0]] == pytest.approx([flops / 1e9 for flops in works])
