@@ -25,6 +25,7 @@ class Costs(Protocol):
     """
 
     header_bytes: ClassVar[int]  # of every message
+    of_every_step: ClassVar[bool]  # whether `at_step` always returns these: other blocks than heads have the same work
 
     @property
     def shape(self) -> ModelShape: ...
@@ -162,6 +163,7 @@ class PhysicalCosts(Costs):
     value_bytes: int = 4
     layers: Layers = "each"
     header_bytes: ClassVar[int] = MESSAGE_HEADER_BYTES  # of every message
+    of_every_step: ClassVar[bool] = True
 
     @property
     def weight_value_bytes(self) -> float:

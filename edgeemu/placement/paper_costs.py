@@ -36,6 +36,7 @@ class PaperCosts(Costs):
     prompt_tokens: int = 64
     length: int = 64
     header_bytes: ClassVar[int] = 0
+    of_every_step: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.shape.tied_embeddings:

@@ -53,7 +53,7 @@ class _RunSizes(NamedTuple):
 def _sizes_of(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, star: bool) -> _RunSizes:
     last = costs.at_step(1, total - 1)
     held = share_bytes(last, rows, total, concurrent, n, star=star)
-    return _RunSizes(memory_tables(held), held.copied, held.most, _works_at(costs, total - 1, always=last is costs))
+    return _RunSizes(memory_tables(held), held.copied, held.most, _works_at(costs, total - 1))
 
 
 @lru_cache(maxsize=16)
@@ -71,9 +71,9 @@ def _layer_works(costs: Costs, past: int) -> tuple[list[float], list[float]]:
     return here.tolist(), (works(past + 1) - here).tolist()
 
 
-def _works_at(costs: Costs, past: int, *, always: bool) -> Packed:
-    """Works of a layer with so many positions cached. `always`: the costs are those of all steps."""
-    begin = 0 if always else past  # at which they are known
+def _works_at(costs: Costs, past: int) -> Packed:
+    """Works of a layer with so many positions cached."""
+    begin = 0 if costs.of_every_step else past  # at which they are known
     works = [here + (past - begin) * more for here, more in zip(*_layer_works(costs, begin), strict=True)]
     return packed(LayerWorks, costs.shape.n_groups, *works)
 
@@ -89,7 +89,7 @@ def fastest(view: ClusterView, size: int) -> list[int]:
     chosen, layers_s, works = (
         np.empty(size, np.int64),
         np.empty(view.n_devices),
-        _works_at(costs, view.past, always=costs is view.costs),
+        _works_at(costs, view.past),
     )
     functions().fastest(_cluster(view).at, works.at, address_of(layers_s), size, address_of(chosen))
     found: list[int] = chosen.tolist()

@@ -156,7 +156,7 @@ class StepCode:
     def __init__(self, view: ClusterView, devices: IntArray, past: int) -> None:
         """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
         self._functions, costs, n = functions(), view.costs.at_step(1, past), len(devices)
-        begin = 0 if view.costs is costs else past  # at which sizes are known
+        begin = 0 if costs.of_every_step else past  # at which sizes are known
         fields, works, self.scratch = _step_sizes(costs, n, begin, star=view.star)
         self.tables = blank(StepTables, *fields)
         speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)

@@ -79,7 +79,7 @@ class ShareTimes:
             """Times of 0, 1, 2 … shares: [n, most + 1]."""
             return after_none(times_s(*_affine(work, most)))
 
-        works = works_of(costs, self.n, rows, 0 if view.costs is costs else past)
+        works = works_of(costs, self.n, rows, 0 if costs.of_every_step else past)
         all_s = times_s(works.flops, works.bytes_read)  # [n, m]
         self.embed_s, self.proj_s, self.ffn_s, self.lm_head_s = all_s[:, :4].T.copy()
         self.columns_s, self.units_s, self.sums_s = (

@@ -83,7 +83,7 @@ class StepTimes:
         self.n_devices = view.n_devices
         self.n_groups = shape.n_groups
         self._flops, self._mem, self._overhead = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
-        self._works = _single_works(Same(costs), 0 if costs.at_step(1, 0) is costs else self.past)
+        self._works = _single_works(Same(costs), 0 if costs.of_every_step else self.past)
         # The heads of one layer on one device are one execution. Both roofs are affine in their number:
         one, two = costs.work(Kind.HEAD, 1, 1, self.past), costs.work(Kind.HEAD, 2, 1, self.past)
         self.head_flops = two.flops - one.flops

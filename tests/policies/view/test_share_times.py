@@ -13,6 +13,8 @@ from support.one_sequence import predict
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
+from edgeemu.placement.paper_costs import PaperCosts
+from edgeemu.policies.compiled.share_code import StepCode
 from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_search import ShareJudge, ShareSearch
 from edgeemu.policies.search.vicinity import Vicinity
@@ -45,6 +47,22 @@ def test_a_decode_step_takes_what_the_simulator_says(data: st.DataObject) -> Non
         program = compile_routes(placement, shape, "star" if star else "ring")
         simulated = predict(cluster, costs, program, durations, 7, 2).tpot_s
         assert found[number] == pytest.approx(simulated, rel=1e-3 if shape.bias else 1e-9)
+
+
+@QUICK
+@given(st.data(), st.integers(8, 30))
+def test_the_papers_costs_are_those_of_the_step_whatever_the_view_is_of(data: st.DataObject, length: int) -> None:
+    """`length`: of the sequence for which the view has its costs; 8 is that of the step itself."""
+    shape = replace(data.draw(shapes(max_layers=3)), tied_embeddings=False)
+    cluster, shares = uneven_mesh(N, data.draw(st.integers(0, 2**32))), data.draw(some_shares(shape))
+    costs = PaperCosts(shape, prompt_tokens=7, length=7)
+    seen = oracle_view(cluster, replace(costs, length=length), None, 7, 30)
+    durations = roofline_durations([device.compute for device in seen.devices], costs)
+    program = compile_routes(shares.placement(0, shape, EVERYONE), shape)
+    found = step_of(ShareTimes(seen, EVERYONE, 7), shares).step_s
+    assert found[0] == pytest.approx(predict(cluster, costs, program, durations, 7, 2).tpot_s, rel=1e-9)
+    coded = StepCode(seen, EVERYONE, 7).steps(Folded.of(shares))
+    assert coded == pytest.approx(found, rel=1e-12)
 
 
 @QUICK
