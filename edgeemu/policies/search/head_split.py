@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
+from edgeemu.policies.search.change_rule import ROUNDING
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
@@ -273,21 +274,25 @@ def _best_number_of_moves(
     costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
 ) -> Resplit:
     """The first m moves of an exchange, with the m that gains most over `tokens` steps, net of the migration."""
-    links, bits, flash_s = costs.prices.links, costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
     before_s = max(floor_s, exchange.left_s[0])
+    ends_s = zip(exchange.filled_s, exchange.left_s[1:], strict=True)
+    gains_s = [before_s - max(floor_s, filled_s, left_s) for filled_s, left_s in ends_s]
+    if not gains_s or max(gains_s) <= (1 - ROUNDING) * costs.quickest_s(Kind.HEAD, exchange.sources[0]) / tokens:
+        return Resplit(counts, 0.0, 0.0)
+    links, bits, flash_s = costs.prices.links, costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
+    pairs = np.array(exchange.sources), np.array(exchange.targets)  # [n_moves] each
+    prices = zip(links.s_per_bit.pairs(*pairs).tolist(), links.delay_s.pairs(*pairs).tolist(), strict=True)
     sent: dict[Pair, float] = defaultdict(float)  # bits over each link
     read_s: dict[int, float] = defaultdict(float)  # from the storage of each target
     moving_s, best_m, best, best_net_s = 0.0, 0, (0.0, 0.0), 0.0
-    for m, (pair, filled_s, left_s) in enumerate(
-        zip(zip(exchange.sources, exchange.targets, strict=True), exchange.filled_s, exchange.left_s[1:], strict=True)
-    ):
-        sent[pair] += bits
-        read_s[pair[1]] += flash_s
-        sent_s = links.s_per_bit.pair(*pair) * sent[pair] + links.delay_s.pair(*pair) if bits else 0.0
-        moving_s = max(moving_s, read_s[pair[1]], sent_s)
-        gain_s = before_s - max(floor_s, filled_s, left_s)
+    moves = zip(exchange.sources, exchange.targets, prices, gains_s, strict=True)
+    for m, (source, target, (s_per_bit, delay_s), gain_s) in enumerate(moves, 1):
+        sent[source, target] += bits
+        read_s[target] += flash_s
+        sent_s = s_per_bit * sent[source, target] + delay_s if bits else 0.0
+        moving_s = max(moving_s, read_s[target], sent_s)
         if gain_s > 0 and (net_s := tokens * gain_s - moving_s) > best_net_s:
-            best_m, best, best_net_s = m + 1, (gain_s, moving_s), net_s
+            best_m, best, best_net_s = m, (gain_s, moving_s), net_s
     if not best_m:
         return Resplit(counts, 0.0, 0.0)
     after = counts.copy()
