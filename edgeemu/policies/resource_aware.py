@@ -39,6 +39,7 @@ from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
 from edgeemu.policies.search.score_search import NothingFoundError, Search
 from edgeemu.policies.search.share_proposals import any_that_fits
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.memory_arrays import found_placement
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.step_time import StepTimes
@@ -58,7 +59,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         return kept(lambda seen: _first_of_any_kind(seen, times), view, current)
     old = layout_of(current, shape)
     new = improved(view, times, relieved(view, times, old)).layout(old)
-    return current if new.same(old) else new.placement(shape)
+    return current if new.same(old) else found_placement(view, new)
 
 
 def _first_of_any_kind(view: ClusterView, times: StepTimes) -> Placement:

@@ -23,7 +23,7 @@ from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import half_that_pays
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.memory_arrays import union_fits
+from edgeemu.policies.view.memory_arrays import found_placement, union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.step_time import StepTimes
@@ -86,7 +86,7 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
     best = best or draft.layout(old)
     if full is not None and best.same(old):
         return half_that_pays(view, times, prices, current, full[0]) or current
-    return current if best.same(old) else best.placement(shape)
+    return current if best.same(old) else found_placement(view, best)
 
 
 def _followed(view: ClusterView, times: StepTimes, old: PlacementArrays, prices: Prices) -> PartialPlacement:

@@ -15,6 +15,7 @@ from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, head, proj
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import caches_bytes
+from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.same import Same
 
@@ -230,6 +231,14 @@ class MemoryHeadroom:
         self.held[device] = held
         self.workspace[device] = workspace
         self.messages[device] = (s.any_messages if workspace else 0) + (s.proj_messages if Kind.PROJ in kinds else 0)
+
+
+def found_placement(view: ClusterView, layout: PlacementArrays) -> Placement:
+    """The placement that a search of ours has found, noted as one that fits where devices have memory for it."""
+    placement = layout.placement(view.costs.shape)
+    if MemoryHeadroom.of(view, layout).fits():
+        view.fitting.append(placement)
+    return placement
 
 
 def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) -> bool:
