@@ -35,10 +35,10 @@ class LinksCode(LinkEstimates):
         s_per_bit, delay_s = nominal.s_per_bit, nominal.delay_s
         assert isinstance(s_per_bit, DenseMatrix)
         assert isinstance(delay_s, DenseMatrix)
-        self._functions, self._decisions, count = functions(), 0, len(self._codes)
+        self._functions = functions()
         self._links = packed(NominalLinks, delay_s.n_devices, s_per_bit.values, delay_s.values)
-        self._pairs: IntArray = np.array([self._codes, *np.divmod(self._codes, delay_s.n_devices), self._unseen_turns])
-        self._counts = np.array([count])
+        self._pairs: IntArray = np.array([self._codes, self._sources, self._targets, self._seen_at])
+        self._counts = np.array([len(self._codes), 0])
         self._make_room(_ROOM)
 
     def _make_room(self, more: int) -> None:
@@ -46,7 +46,7 @@ class LinksCode(LinkEstimates):
         count, room = int(self._counts[0]), 2 * len(self._codes) + more
         pairs, sums, self._fits = np.zeros((4, room), np.int64), np.zeros((_SUMS, room)), np.empty((2, room))
         pairs[:, :count], sums[:, :count] = self._pairs[:, :count], self._sums[:, :count]
-        self._pairs, self._sums, self._room, self._known_until = pairs, sums, room, 2 * self._decisions + _ROOM
+        self._pairs, self._sums, self._room, self._known_until = pairs, sums, room, 2 * self._turn + _ROOM
         powers = (1.0 - self.smoothing) ** np.arange(self._known_until + 2)
         places = np.empty(room, np.int64), np.empty(room)
         self._packed = packed(LinkSums, room, self._counts, *pairs, sums, powers, *self._fits, *places)
@@ -56,26 +56,27 @@ class LinksCode(LinkEstimates):
     def _show(self) -> None:
         """Have the pairs where others look for them."""
         count = int(self._counts[0])
-        self._codes, self._unseen_turns = self._pairs[0, :count], self._pairs[3, :count]
+        self._codes, self._seen_at = self._pairs[0, :count], self._pairs[3, :count]
+        self._sources, self._targets = self._pairs[1:3, :count].copy()  # kept by who asked for them
 
     def observe(self, transits: Iterable[Transit]) -> None:
         columns = transits.columns if isinstance(transits, Columns) else table(transits, len(Transit._fields))
         sources, targets = (np.ascontiguousarray(each, np.int64) for each in columns[:2])
         numbers = (np.ascontiguousarray(each, np.float64) for each in columns[2:])
-        if self._decisions > self._known_until or len(self._codes) + len(sources) > self._room:
+        if self._turn > self._known_until or len(self._codes) + len(sources) > self._room:
             self._make_room(len(sources))
         messages = packed(Messages, len(sources), sources, targets, *numbers)
         self._functions.observe_messages(*self.tables, messages.at)
         self._factors = None
-        self._show()
+        if self._counts[0] != len(self._codes):
+            self._show()
 
     def next_turn(self) -> None:
-        self._decisions += 1
         super().next_turn()
+        self._counts[1] = self._turn
 
     def _fitted(self) -> LinkFactors:
-        pairs, fitted = self._pairs[1:3, : len(self)].copy(), self._fits[:, : len(self)].copy()
-        return LinkFactors(*pairs, *fitted)
+        return LinkFactors(self._sources, self._targets, *self._fits[:, : len(self._codes)].copy())
 
     def __len__(self) -> int:
         return len(self._codes)

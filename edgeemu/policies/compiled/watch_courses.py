@@ -63,7 +63,7 @@ def observe_slowdowns(
         slowdown = d.slowdown[device]
         _add(devices, device, d.first[device], slowdown if slowdown == slowdown else 1.0, token)
     for pair in range(e.counts[0]):
-        if e.unseen[pair] == 0:  # measured since the decision before
+        if e.seen_at[pair] == e.counts[1] - 1:  # measured since the decision before
             at = _add(links, e.sources[pair] * MOST_DEVICES + e.targets[pair], 1.0, slowness(v, e, pair, bits), token)
             if at != NOWHERE:
                 links.parts[at] = e.delay[pair]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from edgeemu.policies.view.link_estimates import LEAST, RIDGE
 from edgeemu_kernels.arrays import Floats, Ints
 
-_NEW = -2  # in place of decisions since the last measurement: a pair has had none
+_NEW = -2  # in place of decisions before the last measurement: a pair has had none
 
 
 class NominalLinks(NamedTuple):
@@ -20,11 +20,11 @@ class LinkSums(NamedTuple):
     """Pairs of devices that were measured, ascending, with room for more, and places to write in for a step."""
 
     room: int  # pairs
-    counts: Ints  # [1] pairs that were measured
+    counts: Ints  # [2] pairs that were measured, decisions so far
     codes: Ints  # [room] source * n + target
     sources: Ints  # [room]
     targets: Ints  # [room]
-    unseen: Ints  # [room] decisions since the last measurement
+    seen_at: Ints  # [room] decisions before the last measurement
     sums: Floats  # [5, room] of: delay's part squared, of both parts' product, bits' part squared, of each and took
     powers: Floats  # [n_decisions] weight of what was known before, by decisions since
     delay: Floats  # [room] multiples of the nominal ones
@@ -59,9 +59,9 @@ def observe_messages(v: NominalLinks, e: LinkSums, m: Messages) -> None:
             e.number[place_of(e.codes, e.counts[0], m.sources[message] * v.n + m.targets[message])] += 1
     for at in range(e.counts[0]):
         if e.number[at] > 0:
-            kept = 0.0 if e.unseen[at] == _NEW else e.powers[max(1, e.unseen[at] + 1)]
+            kept = 0.0 if e.seen_at[at] == _NEW else e.powers[max(1, e.counts[1] - e.seen_at[at])]
             e.weight[at] = (1.0 - kept) / e.number[at]
-            e.unseen[at] = -1  # until the next decision
+            e.seen_at[at] = e.counts[1]
             for row in range(5):
                 e.sums[row * e.room + at] *= kept
     for message in range(m.n_messages):
@@ -97,14 +97,14 @@ def _insert(e: LinkSums, place: int, code: int, source: int, target: int) -> Non
         e.codes[at] = e.codes[at - 1]
         e.sources[at] = e.sources[at - 1]
         e.targets[at] = e.targets[at - 1]
-        e.unseen[at] = e.unseen[at - 1]
+        e.seen_at[at] = e.seen_at[at - 1]
         for row in range(5):
             e.sums[row * e.room + at] = e.sums[row * e.room + at - 1]
         at -= 1
     e.codes[place] = code
     e.sources[place] = source
     e.targets[place] = target
-    e.unseen[place] = _NEW
+    e.seen_at[place] = _NEW
     for row in range(5):
         e.sums[row * e.room + place] = 0.0
     e.counts[0] += 1

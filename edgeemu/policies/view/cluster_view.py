@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -129,9 +130,8 @@ class ClusterView:
         `others`: other fields. Devices as objects are made when somebody asks for them.
         """
         view, speeds = object.__new__(type(self)), (self.flops_per_s / slowdowns, self.mem_bytes_per_s / slowdowns)
-        arrays = *speeds, self.overhead_s * slowdowns, memory_bytes
-        view.__dict__.update({name: self.__dict__[name] for name in _KEPT}, fitting=[], **others)
-        view.__dict__.update(zip(_ARRAYS, arrays, strict=True), _made_of=(self, slowdowns))
+        each = *_kept(self.__dict__), *speeds, self.overhead_s * slowdowns, memory_bytes
+        view.__dict__.update(zip(_SLOWED, each, strict=True), fitting=[], _made_of=(self, slowdowns), **others)
         if self.links is not self.links.wire:  # messages keep devices busy
             view.__dict__["links"] = priced(view.links, [device.compute for device in view.devices])
         return view
@@ -308,8 +308,7 @@ class ClusterView:
 
     def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
         """An error: no device has room for `block`. `held`: memory that each device holds, as usages or in bytes."""
-        show = SIZE.format_human
-        need_bytes = self.costs.weight_bytes(block)
+        show, need_bytes = SIZE.format_human, self.costs.weight_bytes(block)
         taken = [usage if isinstance(usage, int) else usage.page().total_bytes for usage in held]
         rows = [
             f"  {device.name}: {show(size)} of {show(device.memory_bytes)} taken"
@@ -327,4 +326,5 @@ class ClusterView:
 
 
 _KEPT = [each.name for each in fields(ClusterView) if each.name not in {"devices", "fitting"}]
-_ARRAYS = "flops_per_s", "mem_bytes_per_s", "overhead_s", "memory_bytes"  # of devices
+_kept = itemgetter(*_KEPT)
+_SLOWED = *_KEPT, "flops_per_s", "mem_bytes_per_s", "overhead_s", "memory_bytes"  # fields, and arrays of devices

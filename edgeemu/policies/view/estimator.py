@@ -22,6 +22,7 @@ from edgeemu.policies.view.link_factors import Factors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.policies.view.outlook import Outlook
+from edgeemu.policies.view.scaling import Scaling
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
 
@@ -51,13 +52,17 @@ class Estimator:
         self._smoothing = smoothing
         n = len(cluster.devices)
         self._slowdown = np.full(n, np.nan)  # [n] of operations, by the unloaded device; NaN: not measured yet
+        self._measured = False  # whether all of them are
         self._idle = np.ones(n)  # [n] the same with nothing else there: other than 1 only where the host says it
         self._queueing_s = np.zeros(n)  # [n] from ready to start, mean of an operation
-        self._memory_bytes = np.array([device.memory_bytes for device in cluster.devices], np.int64)  # [n]
+        self._sizes: Sequence[int] = tuple(device.memory_bytes for device in cluster.devices)
+        self._memory_bytes = np.array(self._sizes, np.int64)  # [n] the same
         self._worked = np.zeros(n, np.bool_)  # [n] since states were last observed
         self._by_host = np.array([device.compute is None for device in cluster.devices], np.bool_)  # [n]
+        self._some_by_host = bool(self._by_host.any())
         self._sheet = sheet or LinkMatrix.of(cluster)
         self._links = self._link_estimates(self._sheet, smoothing, at_start or {})
+        self._scaling = Scaling(n, np.empty(0, np.int64), np.empty(0, np.int64))  # of the links that were measured
         self._history = History()
         self._unloaded: tuple[ClusterView, ClusterView] | None = None  # a view, and the same without load
         self._begin()
@@ -73,7 +78,9 @@ class Estimator:
         worked = totals.number.nonzero()[0]  # [m]
         number, nominal_s, busy_s, waited_s = (each[worked] for each in totals)
         before = self._slowdown[worked]
-        queueing_s = np.where(np.isnan(before), np.nan, self._queueing_s[worked])
+        queueing_s = self._queueing_s[worked]
+        if not self._measured:
+            queueing_s = np.where(np.isnan(before), np.nan, queueing_s)
         self._queueing_s[worked] = self._smoothed(queueing_s, waited_s / number)
         self._slowdown[worked] = self._smoothed(before, busy_s / nominal_s)
         self._worked[worked] = True
@@ -84,22 +91,25 @@ class Estimator:
 
     def observe_states(self, availability: Sequence[float], memory_bytes: Sequence[int]) -> None:
         """Add the readings of all devices at an instant. Availability counts if nothing was executed since the last."""
-        self._memory_bytes = np.array(memory_bytes, np.int64)
-        shares, rested = np.array(availability), ~self._worked
-        known = self._worked & self._by_host
-        if known.any():
-            self._idle = np.where(known, self._slowdown * shares, self._idle)
-        self._slowdown[:] = np.where(rested, self._smoothed(self._slowdown, self._idle / shares), self._slowdown)
-        self._worked[:] = False
+        if memory_bytes != self._sizes:
+            self._sizes, self._memory_bytes = memory_bytes, np.array(memory_bytes, np.int64)
+        shares = np.array(availability)
+        if self._some_by_host:
+            self._idle = np.where(self._worked & self._by_host, self._slowdown * shares, self._idle)
+        rested = np.logical_not(self._worked)
+        np.copyto(self._slowdown, self._smoothed(self._slowdown, self._idle / shares), where=rested)
+        self._measured = True
+        self._worked.fill(False)
 
     def _smoothed(self, before: FloatArray, newest: FloatArray) -> FloatArray:
-        return np.where(np.isnan(before), newest, before + self._smoothing * (newest - before))
+        smoothed = before + self._smoothing * (newest - before)
+        return smoothed if self._measured else np.where(np.isnan(before), newest, smoothed)
 
     # -- estimates ------------------------------------------------------------------------------------------
 
     def slowdowns(self) -> FloatArray:
         """By how many times operations on each device take longer than nominally: [n_devices]."""
-        return np.where(np.isnan(self._slowdown), 1.0, self._slowdown)
+        return self._slowdown.copy() if self._measured else np.where(np.isnan(self._slowdown), 1.0, self._slowdown)
 
     def queueing_s(self, device: int) -> float:
         """Mean time that a ready operation waits for the device."""
@@ -130,11 +140,13 @@ class Estimator:
         self._links.next_turn()
         factors, known = self._links.factors(), self._unloaded
         unloaded = known[1] if known is not None and known[0] is base else self.make_ready(base)
+        if factors.sources is not self._scaling.sources:
+            self._scaling = Scaling(len(self._slowdown), factors.sources, factors.targets)
         return unloaded.slowed(
             self.slowdowns(),
             self._memory_bytes,
             workload=workload or base.workload,
             costs=costs or base.costs,
-            links=self._sheet.scaled(factors),
+            links=self._sheet.scaled(factors, self._scaling),
             observed=factors,
         )

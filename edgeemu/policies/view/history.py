@@ -18,12 +18,14 @@ What is not measured, such as a link that nothing uses, has no turns that are se
 its last measurement.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.outlook import Forecasts, Outlook
+from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 
 TURN = 1.25  # a time that has changed by this factor from the extreme before
 KEPT = 4  # durations between turns from which the next is expected
@@ -54,32 +56,34 @@ class _Courses:
         `n_parts`: of how many parts a value is made.
         """
         self._first = first
+        self._high: FloatArray | float = np.inf if first is None else TURN * first  # a turn is above
         self._parts, self._totals = (slice(_PARTS + k * n_parts, _PARTS + (k + 1) * n_parts) for k in (0, 1))
         self._keys = np.empty(0, np.int64)  # of those that have ever turned, ascending
         self._known = np.empty((_PARTS + 2 * n_parts, 0))  # of each of these, by row
 
-    def add(self, token: int, keys: IntArray, values: FloatArray, parts: FloatArray) -> None:
+    def add(self, token: int, keys: IntArray, values: FloatArray, parts: Sequence[FloatArray]) -> None:
         """Add what was observed before a token: a value of each key, [n], and its parts, [n_parts, n].
 
         Tokens do not go down.
         """
         if self._first is None:
-            self._first = values
+            self._first, self._high = values, TURN * values
         if not len(keys):
             return
         if len(self._keys) == len(keys) and np.array_equal(self._keys, keys):  # all have turned
-            self._observe(token, slice(None), values, parts)
+            self._observe(token, slice(None), values, np.reshape(parts, (-1, len(values))))
             return
-        known = np.zeros(len(keys), np.bool_)  # [n] whether it has ever turned
+        new = (values > self._high) | (TURN * values < self._first)  # [n] the first turn
+        known = None  # [n] whether it has ever turned; None: nothing has
         if len(self._keys):
             known = np.append(self._keys, -1)[np.searchsorted(self._keys, keys)] == keys
-        new = ((values > TURN * self._first) | (TURN * values < self._first)) & ~known  # [n] the first turn
+            new &= ~known
         if new.any():
             self._begin(token, keys[new], np.broadcast_to(self._first, values.shape)[new])
-            known |= new
-        if known.any():
+            known = new if known is None else known | new
+        if known is not None and known.any():
             at = np.searchsorted(self._keys, keys[known])  # [m] of those that have ever turned
-            self._observe(token, at, values[known], parts[:, known])
+            self._observe(token, at, values[known], np.reshape(parts, (-1, len(values)))[:, known])
 
     def _begin(self, token: int, keys: IntArray, values: FloatArray) -> None:
         """Begin courses, which have not changed yet."""
@@ -135,6 +139,9 @@ class History:
     def __init__(self) -> None:
         self._devices = _Courses()
         self._links = _Courses(1.0, n_parts=2)  # its delay, and its time per bit
+        self._everyone = np.empty(0, np.int64)  # [n_devices]
+        self._pairs = LinkFactors(*np.empty((2, 0), np.int64), *np.empty((2, 0)))  # that were measured last
+        self._codes = np.empty(0, np.int64)  # [n_pairs] of these
 
     def outlook(self, token: int, slowdowns: FloatArray, links: LinkFactors, slow: FloatArray) -> Outlook:
         """Add what was measured before a token, and return what to expect.
@@ -142,8 +149,13 @@ class History:
         `slowdowns` [n_devices], the factors of `links`, and how `slow` these are for a vector x [n_pairs]: multiples of
         nominal times.
         """
-        self._devices.add(token, np.arange(len(slowdowns)), slowdowns, np.empty((0, len(slowdowns))))
-        codes = links.sources * MOST_DEVICES + links.targets
-        self._links.add(token, codes, slow, np.array((links.delay, links.per_bit)))
+        if len(self._everyone) != len(slowdowns):
+            self._everyone = np.arange(len(slowdowns))
+        self._devices.add(token, self._everyone, slowdowns, ())
+        if links.sources is not self._pairs.sources:
+            self._pairs, self._codes = links, links.sources * MOST_DEVICES + links.targets
+        self._links.add(token, self._codes, slow, (links.delay, links.per_bit))
         (devices, of_devices), (known, of_links) = self._devices.forecasts(token), self._links.forecasts(token)
+        if not len(known):
+            return Outlook(devices, of_devices) if len(devices) else STAYS
         return Outlook(devices, of_devices, *np.divmod(known, MOST_DEVICES), of_links)

@@ -6,38 +6,53 @@ and the time per bit are longer than nominally: took / nominal = p * (delay's pa
 """
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, device_order
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.scaling import device_order
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 
 RIDGE = 1e-3  # weight of the nominal values in a link's estimate; measurements have weight 1
+MOST_BYTES = 1 << 20  # of orders of messages that are kept
 LEAST = 0.01  # least factor: no link is estimated to be more than a hundred times as fast as nominally
 
 
-class _Pairs(NamedTuple):
-    """Pairs of devices that messages went between."""
+@dataclass(slots=True)
+class _Pairs:
+    """Pairs of devices that messages went between, and what measurements of them weigh."""
 
-    codes: IntArray  # [n_messages] of the messages, ascending: source * n_devices + target
-    at: IntArray  # [n_pairs] the pair's place in the estimates
-    which: IntArray  # [n_messages] each message's pair, as an index of `at`
+    n_known: int  # pairs that were measured by then
+    at: IntArray  # [n_pairs] the pair's place among them
+    new: IntArray  # which were not measured before, as an index of `at`
+    which: IntArray  # [m] each message's pair, as an index of `at`
     number: IntArray  # [n_pairs] messages of each pair
+    sums: IntArray  # [5 m] places of a message's terms among the sums
+    turn: int | None = None  # decisions before all of them were measured last
+    weights: "_MessageWeights | None" = None  # of measurements, where all were measured before the last decision too
 
 
-class _SentBefore(NamedTuple):
-    """Messages of a step as they were sent: most steps have the same, in the same order."""
+class _MessageWeights(NamedTuple):
+    """Weights of what was known before, and of messages; and the messages' terms of the sums."""
 
-    columns: FloatArray  # [4, n_messages] as `Transit` has them: source, target, size, number
-    chosen: IntArray  # [m] those that tell something, by their ends
-    codes: IntArray  # [m] source * n_devices + target
+    kept: FloatArray  # [n_pairs]
+    parts: FloatArray  # [2, m] of each part of the nominal time
+    terms: FloatArray  # [5, m] the last two are those of a step
+
+
+@dataclass(slots=True)
+class _MessagesOfStep:
+    """Messages of a step that tell something, by their ends: most steps have the same."""
+
+    codes: IntArray  # [m] source * n_devices + target, ascending
     delay_part: FloatArray  # [m] of the nominal time
     sheet_s: FloatArray  # [m] nominal time
+    pairs: _Pairs | None = None  # None: not looked for yet
 
 
 class MeasuredLinks(NamedTuple):
@@ -49,11 +64,41 @@ class MeasuredLinks(NamedTuple):
     @classmethod
     def of(cls, nominal: LinkMatrix, factors: LinkFactors, bits: float) -> Self:
         """Links with these factors, for a message of `bits`."""
-        pairs = factors.sources, factors.targets  # [n_pairs] each
-        delay_s, bits_s = nominal.delay_s.pairs(*pairs), bits * nominal.s_per_bit.pairs(*pairs)  # [n_pairs] each
+        return cls(factors, _NominalTimes.of(nominal, factors.sources, factors.targets, bits).slow(factors))
+
+
+class _NominalTimes(NamedTuple):
+    """Nominal times of a message on some links, [n_pairs] each."""
+
+    delay_s: FloatArray
+    bits_s: FloatArray
+    total_s: FloatArray
+    takes_time: bool  # on all of them
+
+    @classmethod
+    def of(cls, nominal: LinkMatrix, sources: IntArray, targets: IntArray, bits: float) -> Self:
+        """Times of a message of `bits`."""
+        delay_s, bits_s = nominal.delay_s.pairs(sources, targets), bits * nominal.s_per_bit.pairs(sources, targets)
         total_s = delay_s + bits_s
-        now_s = factors.delay * delay_s + factors.per_bit * bits_s
-        return cls(factors, np.divide(now_s, total_s, out=np.ones_like(now_s), where=total_s > 0))
+        return cls(delay_s, bits_s, total_s, bool((total_s > 0).all()))
+
+    def slow(self, factors: LinkFactors) -> FloatArray:
+        """How many times as long it takes with these factors: [n_pairs]."""
+        now_s: FloatArray = factors.delay * self.delay_s + factors.per_bit * self.bits_s
+        if self.takes_time:
+            return now_s / self.total_s
+        return np.divide(now_s, self.total_s, out=np.ones_like(now_s), where=self.total_s > 0)
+
+
+class _Newest(NamedTuple):
+    """Links that were measured since the decision before: mostly the same ones."""
+
+    among: IntArray  # sources of all links
+    seen: bytes  # which of them
+    sources: IntArray  # [n_pairs] each
+    targets: IntArray
+    bits: float  # of the message
+    nominal: _NominalTimes
 
 
 class LinkEstimates:
@@ -67,29 +112,37 @@ class LinkEstimates:
         first = LinkFactors.of(at_start)
         codes = first.sources * self._n_devices + first.targets
         order = codes.argsort()
-        self._codes = codes[order]  # [n_pairs] source * n_devices + target, ascending
         # [5, n_pairs] sums of: delay's part squared, of both parts' product, bits' part squared, of each part and took
         delay, per_bit = first.delay[order], first.per_bit[order]
         one = np.ones_like(delay)
         # as if a message that was all delay had been measured before the run, and one that was all bits
-        self._sums = np.stack([one, 0.0 * one, one, delay, per_bit])
-        self._unseen_turns = np.zeros(len(codes), np.int64)  # [n_pairs] decisions since the last measurement
-        self._sent = self._known(np.empty((4, 0)))
-        self._last = _Pairs(*(np.empty(0, np.int64) for _ in _Pairs._fields))  # most steps have messages of the same
+        self._know(codes[order], np.stack([one, 0.0 * one, one, delay, per_bit]), np.full(len(codes), -1))
+        self._turn = 0  # decisions so far
+        self._sent = _MessagesOfStep(np.empty(0, np.int64), *np.empty((2, 0)))
+        self._orders = dict[
+            bytes, tuple[IntArray, _MessagesOfStep]
+        ]()  # of messages as they were sent, by all but their times
+        self._newest: _Newest | None = None
+
+    def _know(self, codes: IntArray, sums: FloatArray, seen_at: IntArray) -> None:
+        """Have other pairs: [n_pairs], [5, n_pairs], [n_pairs]."""
+        self._codes = codes  # source * n_devices + target, ascending
+        self._sources, self._targets = np.divmod(codes, self._n_devices)
+        self._sums = np.ascontiguousarray(sums)
+        self._seen_at = seen_at  # decisions before the last measurement
         self._factors: LinkFactors | None = None  # None: something was measured since
 
     def observe(self, transits: Iterable[Transit]) -> None:
         """Add durations of messages from departure to arrival, without the time in queues."""
         columns = table(transits, len(Transit._fields))  # [5, n_transits]
-        if not np.array_equal(columns[:4], self._sent.columns):
-            self._sent = self._known(columns[:4])
-        chosen, codes, delay_part, sheet_s = self._sent[1:]
-        if len(codes):
+        order = columns[:4].tobytes()
+        chosen, sent = self._orders.get(order) or self._known(columns, order)
+        if len(chosen):
             took_s = (columns[4] / columns[3])[chosen]
-            self._add(codes, delay_part, took_s / sheet_s)
+            self._add(sent, took_s / sent.sheet_s)
 
-    def _known(self, columns: FloatArray) -> _SentBefore:
-        """Find what is known of messages by their ends, sizes and number: [4, n_transits]."""
+    def _known(self, columns: FloatArray, order: bytes) -> tuple[IntArray, _MessagesOfStep]:
+        """Find what is known of messages by their ends, sizes and number, and which tell something: [5, n_transits]."""
         ends, size_bytes = columns[:2].astype(np.int64), columns[2]  # [2, n_transits], [n_transits]
         delay_s = self.nominal.delay_s.pairs(*ends)  # [n_transits]
         chosen = np.flatnonzero((size_bytes > 0) | (delay_s > 0))  # one that takes no time has no information
@@ -98,47 +151,64 @@ class LinkEstimates:
         sources, targets = ends[:, chosen]  # [m] each
         bits_s = 8.0 * size_bytes[chosen] * self.nominal.s_per_bit.pairs(sources, targets)
         sheet_s = bits_s + delay_s[chosen]
-        return _SentBefore(columns, chosen, sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, sheet_s)
+        sent = _MessagesOfStep(sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, sheet_s)
+        if all(map(np.array_equal, _columns(sent), _columns(self._sent))):
+            sent = self._sent
+        self._sent = sent
+        if len(order) > MOST_BYTES // max(1, len(self._orders)):
+            self._orders.clear()
+        self._orders[order] = chosen, sent
+        return chosen, sent
 
-    def _add(self, codes: IntArray, delay_part: FloatArray, took: FloatArray) -> None:
-        """Add measurements of pairs, each with the delay's part of the nominal time, and the share of it: [m] each.
-
-        `codes` ascend.
-        """
-        new = None if np.array_equal(codes, self._last.codes) else self._find(codes)  # [n_pairs]
-        _, pairs, which, number = self._last
-        kept = (1.0 - self.smoothing) ** np.maximum(1, self._unseen_turns[pairs] + 1)  # long ago: it weighs little
-        if new is not None:
-            kept[new] = 0.0
-        weight = 1.0 - kept  # [n_pairs]
-        self._sums[:, pairs] *= kept
-        self._unseen_turns[pairs] = -1  # until the next decision
-        each, bits_part, at = (weight / number)[which], 1.0 - delay_part, pairs[which]  # [m] each
-        by_delay, by_bits = each * delay_part, each * bits_part
-        terms = (by_delay * delay_part, by_delay * bits_part, by_bits * bits_part, by_delay * took, by_bits * took)
-        for sums, term in zip(self._sums, terms, strict=True):
-            np.add.at(sums, at, term)
+    def _add(self, sent: _MessagesOfStep, took: FloatArray) -> None:
+        """Add measurements of messages, each as a share of its nominal time: [m]."""
+        pairs = sent.pairs
+        if pairs is None or pairs.n_known != len(self._codes):
+            pairs = sent.pairs = self._find(sent.codes)
+        kept, parts, terms = self._weights(sent, pairs)
+        if len(pairs.at) == len(self._codes):
+            self._sums *= kept
+        else:
+            self._sums[:, pairs.at] *= kept
+        np.multiply(parts, took, out=terms[3:])
+        np.add.at(self._sums.reshape(-1), pairs.sums, terms.reshape(-1))
+        if pairs.turn != self._turn:
+            self._seen_at[pairs.at] = pairs.turn = self._turn
         self._factors = None
 
-    def _find(self, codes: IntArray) -> NDArray[np.bool_]:
-        """Find the pairs of messages, which ascend. Add those not measured before, and return which: [n_pairs]."""
-        begins = np.append(True, codes[1:] != codes[:-1])  # [n_messages] whether another pair does
-        pairs, which = codes[begins], begins.cumsum() - 1  # [n_pairs], [n_messages]
-        number = np.bincount(which)  # [n_pairs]
+    def _weights(self, sent: _MessagesOfStep, pairs: _Pairs) -> _MessageWeights:
+        """Weights of messages: what was measured long ago weighs little, and before the first nothing does."""
+        lately = pairs.turn is not None and pairs.turn >= self._turn - 1
+        if lately and pairs.weights is not None:
+            return pairs.weights
+        kept = (1.0 - self.smoothing) ** np.maximum(1, self._turn - self._seen_at[pairs.at])  # [n_pairs]
+        if pairs.turn is None:
+            kept[pairs.new] = 0.0
+        parts = np.stack([sent.delay_part, 1.0 - sent.delay_part])  # [2, m]
+        by_delay, by_bits = by_part = ((1.0 - kept) / pairs.number)[pairs.which] * parts  # [2, m]
+        terms = np.empty((5, len(by_delay)))
+        terms[:2], terms[2] = by_delay * parts, by_bits * parts[1]
+        weights = _MessageWeights(kept, by_part, terms)
+        if lately:
+            pairs.weights = weights
+        return weights
+
+    def _find(self, codes: IntArray) -> _Pairs:
+        """Find the pairs of messages, which ascend, and add those that were not measured before: [m]."""
+        begins = np.append(True, codes[1:] != codes[:-1])  # [m] whether another pair does
+        pairs, which = codes[begins], begins.cumsum() - 1  # [n_pairs], [m]
         at = np.searchsorted(self._codes, pairs)  # [n_pairs]
-        new: NDArray[np.bool_] = np.append(self._codes, -1)[at] != pairs  # [n_pairs]
+        new = np.append(self._codes, -1)[at] != pairs  # [n_pairs]
         if new.any():
-            self._codes = np.insert(self._codes, at[new], pairs[new])
-            self._sums = np.insert(self._sums, at[new], 0.0, axis=1)
-            self._unseen_turns = np.insert(self._unseen_turns, at[new], 0)
+            sums, seen_at = np.insert(self._sums, at[new], 0.0, axis=1), np.insert(self._seen_at, at[new], 0)
+            self._know(np.insert(self._codes, at[new], pairs[new]), sums, seen_at)
             at = np.searchsorted(self._codes, pairs)
-        self._sent = self._known(np.empty((4, 0)))
-        self._last = _Pairs(codes, at, which, number)
-        return new
+        places = np.arange(5)[:, None] * len(self._codes) + at[which]  # [5, m]
+        return _Pairs(len(self._codes), at, np.flatnonzero(new), which, np.bincount(which), places.reshape(-1))
 
     def next_turn(self) -> None:
         """Count a decision, before which some pairs were measured."""
-        self._unseen_turns += 1
+        self._turn += 1
 
     def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
         """Decisions since the last measurement, of pairs that were `worse` times as slow as nominal, and of others."""
@@ -150,7 +220,7 @@ class LinkEstimates:
         if not len(which):
             return {}
         pairs = zip(found.sources[which].tolist(), found.targets[which].tolist(), strict=True)
-        return dict(zip(pairs, self._unseen_turns[which].tolist(), strict=True))
+        return dict(zip(pairs, (self._turn - 1 - self._seen_at[which]).tolist(), strict=True))
 
     def factors(self) -> LinkFactors:
         """Measured delay, and measured time per bit, as multiples of the nominal values."""
@@ -160,15 +230,22 @@ class LinkEstimates:
 
     def newest(self, bits: float) -> "MeasuredLinks":
         """Links that were measured since the decision before, and how slow they are for a message of `bits`."""
-        found, seen = self.factors(), self._unseen_turns == 0  # [n_pairs]
-        factors = LinkFactors(found.sources[seen], found.targets[seen], found.delay[seen], found.per_bit[seen])
-        return MeasuredLinks.of(self.nominal, factors, bits)
+        found, seen = self.factors(), self._seen_at == self._turn - 1  # [n_pairs]
+        known, which = self._newest, seen.tobytes()
+        if known is None or known.among is not found.sources or known.seen != which or known.bits != bits:
+            ends = found.sources[seen], found.targets[seen]
+            known = _Newest(found.sources, which, *ends, bits, _NominalTimes.of(self.nominal, *ends, bits))
+            self._newest = known
+        factors = LinkFactors(known.sources, known.targets, found.delay[seen], found.per_bit[seen])
+        return MeasuredLinks(factors, known.nominal.slow(factors))
 
     def _fitted(self) -> LinkFactors:
-        delay_delay, delay_bits, bits_bits, delay_took, bits_took = self._sums
-        a, c = delay_delay + RIDGE, bits_bits + RIDGE
-        x, y = delay_took + RIDGE, bits_took + RIDGE
-        det = a * c - delay_bits * delay_bits
-        delay = np.maximum(LEAST, (c * x - delay_bits * y) / det)
-        per_bit = np.maximum(LEAST, (a * y - delay_bits * x) / det)
-        return LinkFactors(*np.divmod(self._codes, self._n_devices), delay, per_bit)
+        both, ridged = self._sums[1], self._sums + RIDGE
+        a, _, c, *_ = ridged
+        det = a * c - both * both
+        of_both = np.maximum(LEAST, (ridged[2::-2] * ridged[3:] - both * ridged[:2:-1]) / det)  # [2, n_pairs]
+        return LinkFactors(self._sources, self._targets, *of_both)
+
+
+def _columns(sent: _MessagesOfStep) -> tuple[FloatArray | IntArray, ...]:
+    return sent.codes, sent.delay_part, sent.sheet_s

@@ -7,7 +7,7 @@ be pickled; kept rows and columns stay behind.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
+from edgeemu.policies.view.scaling import ALL_AT_ONCE, Scaling
 
-ALL_AT_ONCE = 2000  # devices up to which a cluster's matrices are dense: 64 MB
 COPIED = 200  # devices up to which a dense matrix is copied to change some pairs; of larger ones, what is read
 FloatArray = NDArray[np.float64]
 Pairwise = Callable[[int, int], float]
@@ -125,17 +125,17 @@ class DenseMatrix(PairMatrix):
     def scaled(self, scaling: "Scaling", factors: FloatArray) -> "PairMatrix":
         if self.n_devices > COPIED:
             return super().scaled(scaling, factors)
-        return _ScaledMatrix(self, scaling.sources, scaling.targets, factors)
+        return _ScaledMatrix(self, scaling, factors)
 
 
 class _ScaledMatrix(DenseMatrix):
     """A dense matrix with the durations of some pairs multiplied. A pickle has the original and the factors."""
 
-    def __init__(self, base: DenseMatrix, sources: IntArray, targets: IntArray, factors: FloatArray) -> None:
+    def __init__(self, base: DenseMatrix, scaling: Scaling, factors: FloatArray) -> None:
         values = base.values.copy()
-        values[sources, targets] *= factors
+        values.reshape(-1)[scaling.places] *= factors
         super().__init__(values)
-        self._made_of = base, sources, targets, factors
+        self._made_of = base, scaling, factors
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._made_of
@@ -162,64 +162,6 @@ class ComputedMatrix(PairMatrix):
 
     def _make_pair(self, source: int, target: int) -> float:
         return float(self._block(np.array([source]), np.array([target]))[0, 0])
-
-
-def device_order(devices: IntArray, n_devices: int) -> IntArray:
-    """Which devices come first, equal ones in their order: [m] -> [m]. NumPy sorts 16 bits in a tenth of the time."""
-    keys = devices.astype(np.uint16) if n_devices <= 2**16 else devices
-    return keys.argsort(kind="stable")
-
-
-class Scaling:
-    """Pairs of devices whose durations are multiplied, each once, and how to find them."""
-
-    def __init__(self, n_devices: int, sources: IntArray, targets: IntArray) -> None:
-        """`sources`, `targets`: [n_pairs] each."""
-        self.n_devices, self.sources, self.targets = n_devices, sources, targets
-
-    @cached_property
-    def _codes(self) -> tuple[IntArray, IntArray]:
-        """Pairs as source * n_devices + target, ascending, and which each is: [n_pairs] each."""
-        codes = self.sources * self.n_devices + self.targets
-        order = np.arange(len(codes)) if (codes[1:] > codes[:-1]).all() else codes.argsort()
-        return codes[order], order
-
-    @cached_property
-    def _table(self) -> NDArray[np.int32]:
-        """Which each pair of devices is; one more than there are where it is none: [n_devices * n_devices]."""
-        table = np.full(self.n_devices * self.n_devices, len(self.sources), np.int32)
-        table[self.sources * self.n_devices + self.targets] = np.arange(len(self.sources))
-        return table
-
-    @cached_property
-    def _by_target(self) -> tuple[IntArray, IntArray]:
-        """Pairs by their target, and where those of each target begin: [n_pairs], [n_devices + 1]."""
-        order = device_order(self.targets, self.n_devices)
-        return order, np.searchsorted(self.targets[order], np.arange(self.n_devices + 1))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.n_devices, self.sources, self.targets)
-
-    def find(self, sources: IntArray, targets: IntArray) -> NDArray[np.integer]:
-        """Which some pairs are; one more than there are for others: [k], [k] -> [k]."""
-        wanted = sources * self.n_devices + targets
-        if self.n_devices <= ALL_AT_ONCE:
-            which: NDArray[np.int32] = self._table[wanted]
-            return which
-        codes, order = self._codes
-        at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-        return np.where(codes[at] == wanted, order[at], len(codes))
-
-    def from_source(self, source: int) -> IntArray:
-        """Which pairs are from a device."""
-        codes, order = self._codes
-        begin, end = np.searchsorted(codes, (source * self.n_devices, (source + 1) * self.n_devices))
-        return order[begin:end]
-
-    def to_target(self, target: int) -> IntArray:
-        """Which pairs are to a device."""
-        order, begins = self._by_target
-        return order[begins[target] : begins[target + 1]]
 
 
 class _ScaledRows(PairMatrix):
@@ -287,12 +229,12 @@ class LinkMatrix:
             DenseMatrix(one_by_one(delay_s, everyone, everyone)),
         )
 
-    def scaled(self, factors: Factors) -> "LinkMatrix":
-        """The links with measured factors applied."""
+    def scaled(self, factors: Factors, scaling: Scaling | None = None) -> "LinkMatrix":
+        """The links with measured factors applied. `scaling`: how to find them, if it is known already."""
         if not factors:
             return self
         measured = LinkFactors.of(factors)
-        scaling = Scaling(self.delay_s.n_devices, measured.sources, measured.targets)
+        scaling = scaling or Scaling(self.delay_s.n_devices, measured.sources, measured.targets)
         s_per_bit = self.s_per_bit.scaled(scaling, measured.per_bit)
         return LinkMatrix(s_per_bit, self.delay_s.scaled(scaling, measured.delay))
 

@@ -14,6 +14,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import Factors
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
+from edgeemu.policies.view.scaling import Scaling
 
 
 def priced(links: LinkMatrix, computes: Sequence[Compute]) -> LinkMatrix:
@@ -37,9 +38,9 @@ class _PricedLinks(LinkMatrix):
     def wire(self) -> LinkMatrix:
         return self.alone
 
-    def scaled(self, factors: Factors) -> LinkMatrix:
+    def scaled(self, factors: Factors, scaling: Scaling | None = None) -> LinkMatrix:
         """The links with measured factors applied to the wire, which is what is measured."""
-        return _with_ends(self.alone.scaled(factors), self.ends) if factors else self
+        return _with_ends(self.alone.scaled(factors, scaling), self.ends) if factors else self
 
 
 def _with_ends(wire: LinkMatrix, ends: tuple[tuple[float, float], ...]) -> _PricedLinks:
