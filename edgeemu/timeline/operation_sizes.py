@@ -46,15 +46,25 @@ class KnownKinds:
         self._know()
         return self._starts_kernel
 
-    def works(self, which: IntArray, rows: int, past: int) -> NDArray[np.float64]:
-        """Operations and bytes of kinds in a step, which are affine in what is cached: [m] -> [m, 2]."""
+    def table(self, rows: int, past: int) -> NDArray[np.float64] | None:
+        """Operations and bytes with nothing cached, and what a position adds; NaN: not known yet. [2, n_kinds, 2].
+
+        None: costs at this step are others.
+        """
         if self._costs.at_step(rows, past) is not self._costs:
-            each = {kind: op_work(self.ops[kind], rows, past, self._costs) for kind in set(which.tolist())}
-            return np.array([each[kind] for kind in which.tolist()], np.float64).reshape(-1, 2)
+            return None
         self._know()
         table = self._by_rows.get(rows)
         if table is None:
             table = self._by_rows[rows] = np.full((2, len(self._computes), 2), np.nan)
+        return table
+
+    def works(self, which: IntArray, rows: int, past: int) -> NDArray[np.float64]:
+        """Operations and bytes of kinds in a step, which are affine in what is cached: [m] -> [m, 2]."""
+        table = self.table(rows, past)
+        if table is None:
+            each = {kind: op_work(self.ops[kind], rows, past, self._costs) for kind in set(which.tolist())}
+            return np.array([each[kind] for kind in which.tolist()], np.float64).reshape(-1, 2)
         first, more = table.take(which, 1)  # [m, 2] each
         new = np.isnan(first[:, 0])
         if new.any():  # others may need more rows
@@ -104,19 +114,19 @@ class WorkKinds:
         self.known = _known_kinds(costs)
         self._ops, self._costs = about.ops, costs
         self._plain, self._codes = _plain(about), self._plain_codes(about)  # [n_ops] each
-        self._which: IntArray = np.full(len(self._ops), -1)  # [n_ops] each operation's kind; -1: not executed yet
+        self.by_op: IntArray = np.full(len(self._ops), -1)  # [n_ops] each operation's kind; -1: not executed yet
 
     def which(self, at: IntArray) -> IntArray:
         """Kinds of the operations at some places: [m] -> [m]."""
-        found: IntArray = self._which[at]
+        found: IntArray = self.by_op[at]
         if found.min(initial=0) < 0:
             self._tell_apart(_occurring(at[found < 0]))
-            found = self._which[at]
+            found = self.by_op[at]
         return found
 
     def number(self, at: int) -> int:
         """Kind of the operation at a place."""
-        found = int(self._which[at])
+        found = int(self.by_op[at])
         return found if found >= 0 else int(self.which(np.array([at]))[0])
 
     def _tell_apart(self, new: IntArray) -> None:
@@ -124,8 +134,8 @@ class WorkKinds:
         plain, others = new[self._plain[new]], new[~self._plain[new]]
         _, first, of_plain = np.unique(self._codes[plain], return_index=True, return_inverse=True)
         kinds = [self._number(self._plain_key(self._ops[at]), at) for at in plain[first].tolist()]
-        self._which[plain] = np.array(kinds, np.int64)[of_plain]
-        self._which[others] = [self._number(work_key(self._ops[at], self._costs), at) for at in others.tolist()]
+        self.by_op[plain] = np.array(kinds, np.int64)[of_plain]
+        self.by_op[others] = [self._number(work_key(self._ops[at], self._costs), at) for at in others.tolist()]
 
     def _number(self, key: object, at: int) -> int:
         return self.known.number(key, self._ops[at])

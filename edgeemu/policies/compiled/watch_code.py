@@ -1,6 +1,7 @@
 """Learning from measurements by machine code: what `view.estimator` and `view.history` compute, in one call each."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -8,18 +9,19 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.compiled.watch_courses import CourseForecasts, CourseTables
 from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NominalLinks
-from edgeemu.policies.compiled.watch_operations import DeviceTimes, StepOperations
+from edgeemu.policies.compiled.watch_operations import DeviceTimes, ProgramOperations, StepOperations
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import KEPT, MOST_DEVICES
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
-from edgeemu.policies.view.link_matrix import DenseMatrix, LinkMatrix
+from edgeemu.policies.view.link_matrix import DenseMatrix, FloatArray, LinkMatrix
+from edgeemu.policies.view.operation_times import KnownOperations
 from edgeemu.policies.view.outlook import Forecasts, Outlook
 from edgeemu.timeline.columns import Columns, table
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
 from edgeemu_kernels.arrays import address_of
-from edgeemu_kernels.packed_tuples import packed
+from edgeemu_kernels.packed_tuples import Packed, packed
 
 _ROOM = 512  # links, courses and decisions for which there is room at first
 _SUMS = 5  # of a link
@@ -87,6 +89,21 @@ class LinksCode(LinkEstimates):
         return self._links.at, self._packed.at
 
 
+class _ProgramTables(NamedTuple):
+    """Operations of a program as machine code reads them, with the works of their kinds in steps of some rows."""
+
+    operations: KnownOperations
+    works: FloatArray
+    tables: Packed
+
+    @classmethod
+    def of(cls, operations: KnownOperations, works: FloatArray) -> Self:
+        """`works`: [2, n_kinds, 2]."""
+        kinds = operations.kinds
+        each = operations.devices, kinds.by_op, works.shape[1], works, kinds.known.computes, kinds.known.starts_kernel
+        return cls(operations, works, packed(ProgramOperations, *each))
+
+
 class EstimatorCode(Estimator):
     """Estimates from all measurements of a cluster so far, whose nominal links are dense."""
 
@@ -101,18 +118,29 @@ class EstimatorCode(Estimator):
         self._functions, self._found = functions(), np.zeros(2, np.int64)
         self._devices = packed(DeviceTimes, n, self._smoothing, *speeds, *known, self._first, *room)
         self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
+        self._program = _ProgramTables.of(times.known, np.empty((2, 0, 2)))
 
     def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
         at, steps, _, *times = self._times.found(executions)
-        if len(steps) != 1:
-            super().observe_executions(executions)
-            return
+        if len(steps) == 1:
+            step, known = steps[0], self._times.known.kinds
+            operations = packed(StepOperations, len(at), step.past, *map(np.ascontiguousarray, (at, *times)))
+            if self._added(operations, step.rows, step.past):
+                return
+            known.known.works(known.which(at), step.rows, step.past)  # so that they are known
+            if self._added(operations, step.rows, step.past):
+                return
+        super().observe_executions(executions)
+
+    def _added(self, operations: Packed, rows: int, past: int) -> bool:
+        """Add the operations of a step if the works of all are known; whether they are."""
         known = self._times.known
-        which, kinds = known.kinds.which(at), known.kinds.known
-        works = kinds.works(which, steps[0].rows, steps[0].past)  # [m, 2]
-        parts = at, known.devices, which, works, kinds.computes, kinds.starts_kernel, *times
-        operations = packed(StepOperations, len(at), *map(np.ascontiguousarray, parts))
-        self._functions.observe_operations(self._devices.at, operations.at)
+        works = known.kinds.known.table(rows, past)
+        if works is None:
+            return False
+        if known is not self._program.operations or works is not self._program.works:
+            self._program = _ProgramTables.of(known, works)
+        return bool(self._functions.observe_operations(self._devices.at, self._program.tables.at, operations.at))
 
     def outlook(self, token: int, bits: float) -> Outlook:
         if np.isnan(self._first[0]):

@@ -23,31 +23,45 @@ class DeviceTimes(NamedTuple):
     waited_s: Floats  # [n]
 
 
-class StepOperations(NamedTuple):
-    """StepOperations of one step that were executed."""
+class ProgramOperations(NamedTuple):
+    """Operations of a program, and the kinds of those that were executed before."""
 
-    n_operations: int
-    places: Ints  # [n_operations] of the program's operations
-    devices: Ints  # [n_ops] of these
-    kinds: Ints  # [n_operations]
-    works: Floats  # [n_operations, 2] operations and bytes
+    devices: Ints  # [n_ops]
+    kinds: Ints  # [n_ops] -1: not known yet
+    n_kinds: int
+    works: Floats  # [2, n_kinds, 2] operations and bytes with nothing cached, and what a position adds; NaN: not known
     computes: Flags  # [n_kinds]
     starts_kernel: Flags  # [n_kinds]
+
+
+class StepOperations(NamedTuple):
+    """Operations of one step that were executed."""
+
+    n_operations: int
+    past: float  # positions that it found cached
+    places: Ints  # [n_operations] of the program's operations
     ready_s: Floats  # [n_operations]
     start_s: Floats  # [n_operations]
     end_s: Floats  # [n_operations]
 
 
-def observe_operations(d: DeviceTimes, o: StepOperations) -> None:
-    """Add the operations of a step."""
+def observe_operations(d: DeviceTimes, p: ProgramOperations, o: StepOperations) -> int:
+    """Add the operations of a step if the works of all are known; 1: they are."""
+    for which in range(o.n_operations):
+        kind = p.kinds[o.places[which]]
+        if kind < 0:
+            return 0
+        if p.works[2 * kind] != p.works[2 * kind]:
+            return 0
     for device in range(d.n):
         d.number[device] = 0
         d.nominal_s[device] = 0.0
         d.busy_s[device] = 0.0
         d.waited_s[device] = 0.0
     for which in range(o.n_operations):
-        device = o.devices[o.places[which]]
-        nominal_s = _nominal_s(d, o, which, device)
+        place = o.places[which]
+        device = p.devices[place]
+        nominal_s = _nominal_s(d, p, p.kinds[place], o.past, device)
         if nominal_s != 0.0:  # an operation that takes no time has no information
             d.number[device] += 1
             d.nominal_s[device] += nominal_s
@@ -60,16 +74,17 @@ def observe_operations(d: DeviceTimes, o: StepOperations) -> None:
             d.queueing_s[device] = queueing_s if first else _smoothed(d, d.queueing_s[device], queueing_s)
             d.slowdown[device] = slowdown if first else _smoothed(d, d.slowdown[device], slowdown)
             d.worked[device] = True
+    return 1
 
 
-def _nominal_s(d: DeviceTimes, o: StepOperations, which: int, device: int) -> float:
+def _nominal_s(d: DeviceTimes, p: ProgramOperations, kind: int, past: float, device: int) -> float:
     """Duration of an operation without load, by the roofline."""
-    kind = o.kinds[which]
-    if not o.computes[kind]:
+    if not p.computes[kind]:
         return 0.0
-    computed_s, read_s = o.works[2 * which] / d.flops_per_s[device], o.works[2 * which + 1] / d.mem_bytes_per_s[device]
-    taken_s = max(computed_s, read_s) + d.overhead_s[device]
-    return taken_s if o.starts_kernel[kind] else taken_s - d.overhead_s[device]
+    flops = p.works[2 * kind] + past * p.works[2 * (p.n_kinds + kind)]
+    bytes_read = p.works[2 * kind + 1] + past * p.works[2 * (p.n_kinds + kind) + 1]
+    taken_s = max(flops / d.flops_per_s[device], bytes_read / d.mem_bytes_per_s[device]) + d.overhead_s[device]
+    return taken_s if p.starts_kernel[kind] else taken_s - d.overhead_s[device]
 
 
 def _smoothed(d: DeviceTimes, before: float, newest: float) -> float:
