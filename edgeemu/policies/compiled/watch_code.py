@@ -50,7 +50,7 @@ class LinksCode(LinkEstimates):
         pairs[:, :count], sums[:, :count] = self._pairs[:, :count], self._sums[:, :count]
         self._pairs, self._sums, self._room, self._known_until = pairs, sums, room, 2 * self._turn + _ROOM
         powers = (1.0 - self.smoothing) ** np.arange(self._known_until + 2)
-        places = np.empty(room, np.int64), np.empty(room)
+        places = *np.empty((2, room), np.int64), np.empty(room)
         self._packed = packed(LinkSums, room, self._counts, *pairs, sums, powers, *self._fits, *places)
         self._functions.fit(self._packed.at)
         self._show()

@@ -30,6 +30,7 @@ class LinkSums(NamedTuple):
     delay: Floats  # [room] multiples of the nominal ones
     per_bit: Floats  # [room]
     number: Ints  # [room] messages of the step
+    places: Ints  # [room] of its messages' pairs; -1: they have no information
     weight: Floats  # [room] of the step
 
 
@@ -46,17 +47,14 @@ class Messages(NamedTuple):
 
 def observe_messages(v: NominalLinks, e: LinkSums, m: Messages) -> None:
     """Add the times of a step's messages."""
-    for message in range(m.n_messages):
-        if _tells(v, m, message):
-            code = m.sources[message] * v.n + m.targets[message]
-            at = place_of(e.codes, e.counts[0], code)
-            if at == e.counts[0] or e.codes[at] != code:
-                _insert(e, at, code, m.sources[message], m.targets[message])
+    new = 1
+    while new > 0:  # those that are found move where one is inserted
+        new = _find(v, e, m)
     for at in range(e.counts[0]):
         e.number[at] = 0
     for message in range(m.n_messages):
-        if _tells(v, m, message):
-            e.number[place_of(e.codes, e.counts[0], m.sources[message] * v.n + m.targets[message])] += 1
+        if e.places[message] >= 0:
+            e.number[e.places[message]] += 1
     for at in range(e.counts[0]):
         if e.number[at] > 0:
             kept = 0.0 if e.seen_at[at] == _NEW else e.powers[max(1, e.counts[1] - e.seen_at[at])]
@@ -65,14 +63,22 @@ def observe_messages(v: NominalLinks, e: LinkSums, m: Messages) -> None:
             for row in range(5):
                 e.sums[row * e.room + at] *= kept
     for message in range(m.n_messages):
-        if _tells(v, m, message):
-            _add(v, e, m, message, place_of(e.codes, e.counts[0], m.sources[message] * v.n + m.targets[message]))
+        if e.places[message] >= 0:
+            _add(v, e, m, message, e.places[message])
     fit(e)
 
 
-def _tells(v: NominalLinks, m: Messages, message: int) -> bool:
-    """Whether messages take time: else they have no information."""
-    return m.size_bytes[message] > 0 or v.delay_s[m.sources[message] * v.n + m.targets[message]] > 0
+def _find(v: NominalLinks, e: LinkSums, m: Messages) -> int:
+    """Find the pairs of messages that take time: others have no information. How many are new."""
+    known = e.counts[0]
+    for message in range(m.n_messages):
+        code, e.places[message] = m.sources[message] * v.n + m.targets[message], -1
+        if m.size_bytes[message] > 0 or v.delay_s[code] > 0:
+            at = place_of(e.codes, e.counts[0], code)
+            if at == e.counts[0] or e.codes[at] != code:
+                _insert(e, at, code, m.sources[message], m.targets[message])
+            e.places[message] = at
+    return e.counts[0] - known
 
 
 def _add(v: NominalLinks, e: LinkSums, m: Messages, message: int, at: int) -> None:
