@@ -52,9 +52,7 @@ class Watcher:
             self._estimate.observe_executions(self._without_standstills(observed.executions))
             self._estimate.observe_transits(self._without_links_down(observed))
         self._estimate.observe_states(*zip(*await self._devices.states(at_s), strict=True))
-        known = self._estimate.view(view, workload, costs)
-        outlook = self._estimate.outlook(self._tokens, self._x_bits)
-        return known.noted(outlook=outlook) if outlook else known
+        return self._estimate.view(view, workload, costs, (self._tokens, self._x_bits))
 
     def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
         """Note that a device stood still for a while, as it knows when that is over: operations of then say nothing."""

@@ -26,6 +26,7 @@ from edgeemu.policies.compiled import (
     watch_courses,
     watch_links,
     watch_operations,
+    watch_view,
 )
 from edgeemu.policies.compiled.share_fill import LinkTables, Speeds, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
@@ -71,6 +72,7 @@ class _Functions(NamedTuple):
     observe_messages: Any
     fit: Any
     observe_slowdowns: Any
+    write_view: Any
 
 
 @cache
@@ -85,7 +87,7 @@ def functions() -> _Functions:
         *(share_seeds.fastest, share_seeds.surround, share_ends.find_ends, share_assigned.moving_s),
         *(share_assigned.moving_each_s, share_known.choose, share_known.write_pair, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages, watch_links.fit),
-        watch_courses.observe_slowdowns,
+        *(watch_courses.observe_slowdowns, watch_view.write_view),
     )
     made = MachineCode(*every)
     return _Functions(made, *(made[each] for each in every))

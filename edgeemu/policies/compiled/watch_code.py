@@ -1,7 +1,7 @@
 """Learning from measurements by machine code: what `view.estimator` and `view.history` compute, in one call each."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -10,13 +10,15 @@ from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.compiled.watch_courses import CourseForecasts, CourseTables
 from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, ProgramOperations, StepOperations
+from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import KEPT, MOST_DEVICES
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import Factors, LinkFactors
-from edgeemu.policies.view.link_matrix import DenseMatrix, FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, LinkMatrix, ScaledMatrix
 from edgeemu.policies.view.operation_times import KnownOperations
-from edgeemu.policies.view.outlook import Forecasts, Outlook
+from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
+from edgeemu.policies.view.scaling import Scaling
 from edgeemu.timeline.columns import Columns, table
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
@@ -38,6 +40,7 @@ class LinksCode(LinkEstimates):
         assert isinstance(s_per_bit, DenseMatrix)
         assert isinstance(delay_s, DenseMatrix)
         self._functions = functions()
+        self._matrices = s_per_bit, delay_s
         self._links = packed(NominalLinks, delay_s.n_devices, s_per_bit.values, delay_s.values)
         self._pairs: IntArray = np.array([self._codes, self._sources, self._targets, self._seen_at])
         self._counts = np.array([len(self._codes), 0])
@@ -77,8 +80,19 @@ class LinksCode(LinkEstimates):
         super().next_turn()
         self._counts[1] = self._turn
 
+    def fitted(self, delay: FloatArray, per_bit: FloatArray) -> LinkFactors:
+        """Take over the estimates that machine code has written: [n_pairs] each."""
+        self._factors = LinkFactors(self._sources, self._targets, delay, per_bit)
+        return self._factors
+
+    def scaled(self, scaling: Scaling, factors: LinkFactors, values: FloatArray) -> LinkMatrix:
+        """The nominal links with these factors; `values`: seconds per bit and delays, as they are then, [2, n, n]."""
+        s_per_bit, delay_s = self._matrices
+        scaled = ScaledMatrix(s_per_bit, scaling, factors.per_bit, values[0])
+        return LinkMatrix(scaled, ScaledMatrix(delay_s, scaling, factors.delay, values[1]))
+
     def _fitted(self) -> LinkFactors:
-        return LinkFactors(self._sources, self._targets, *self._fits[:, : len(self._codes)].copy())
+        return self.fitted(*self._fits[:, : len(self._codes)].copy())
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -142,6 +156,21 @@ class EstimatorCode(Estimator):
             self._program = _ProgramTables.of(known, works)
         return bool(self._functions.observe_operations(self._devices.at, self._program.tables.at, operations.at))
 
+    def _view(self, unloaded: ClusterView, **others: Any) -> ClusterView:
+        links, n = self._links, len(self._slowdown)
+        assert isinstance(links, LinksCode)
+        if n > COPIED:
+            return super()._view(unloaded, **others)
+        begin, end = 4 * n, 4 * n + 2 * n * n
+        room = np.empty(end + 2 * len(links))
+        self._functions.write_view(self._devices.at, *links.tables, address_of(room))
+        slowdowns, *speeds = room[:begin].reshape(4, n)
+        factors = links.fitted(*room[end:].reshape(2, -1))
+        others["links"] = self._sheet
+        if factors:
+            others["links"] = links.scaled(self._scaling_of(factors), factors, room[begin:end].reshape(2, n, n))
+        return unloaded.slowed(slowdowns, self._memory_bytes, *speeds, observed=factors, **others)
+
     def outlook(self, token: int, bits: float) -> Outlook:
         if np.isnan(self._first[0]):
             self._first[:] = self.slowdowns()
@@ -153,7 +182,7 @@ class EstimatorCode(Estimator):
         self._functions.observe_slowdowns(*tables, float(token), bits, *places)
         of_devices, of_links = self._found.tolist()
         if not of_links:
-            return Outlook(*devices.first(of_devices))
+            return Outlook(*devices.first(of_devices)) if of_devices else STAYS
         known, forecasts = links.first(of_links)
         return Outlook(*devices.first(of_devices), *np.divmod(known, MOST_DEVICES), forecasts)
 
@@ -166,21 +195,22 @@ class _CourseRoom:
         self._table = np.empty((_COURSE_ROWS + 2 * n_parts, 0))
         self.make_room(room)
 
-    def make_room(self, more: int) -> None:
-        """Make room for so many courses more."""
-        count, room = int(self._counts[0]), len(self._keys)
-        if count + more <= room:
+    def make_room(self, most: int) -> None:
+        """Make room for so many courses."""
+        if most <= len(self._keys):
             return
-        room, parts = 2 * count + more, _COURSE_ROWS + self._n_parts
+        count, room, parts = int(self._counts[0]), 2 * most, _COURSE_ROWS + self._n_parts
         keys, table = np.zeros(room, np.int64), np.zeros((len(self._table), room))
         keys[:count], table[:, :count] = self._keys[:count], self._table[:, :count]
         rows = *table[:_LASTED], table[_LASTED:_COURSE_ROWS], table[_COURSE_ROWS:parts], table[parts:]
         self._keys, self._table = keys, table
         self.courses = packed(CourseTables, room, len(table), self._n_parts, self._counts, keys, table, *rows)
-        self._written = np.empty(room, np.int64), *np.empty((3, room)), np.empty((self._n_parts, room))
-        self.forecasts = packed(CourseForecasts, *self._written)
+        self._written = np.empty(room, np.int64), np.empty((3 + self._n_parts, room))  # keys, and forecasts of each
+        keys, numbers = self._written
+        self.forecasts = packed(CourseForecasts, keys, *numbers[:3], numbers[3:])
 
     def first(self, count: int) -> tuple[IntArray, Forecasts]:
         """Keys and forecasts of so many that were written."""
-        keys, lasts, mean, whole, parts = (each[..., :count].copy() for each in self._written)
-        return keys, Forecasts(lasts, mean, whole, parts)
+        keys, numbers = self._written
+        numbers = numbers[:, :count].copy()
+        return keys[:count].copy(), Forecasts(numbers[0], numbers[1], numbers[2], numbers[3:])

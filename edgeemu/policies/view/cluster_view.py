@@ -124,13 +124,13 @@ class ClusterView:
         """Whether devices have just refused a placement."""
         return self.refused is not None and self.refused.placement.owner == placement.owner
 
-    def slowed(self, slowdowns: FloatArray, memory_bytes: NDArray[np.int64], **others: Any) -> Self:
+    def slowed(self, slowdowns: FloatArray, memory_bytes: NDArray[np.int64], *known: FloatArray, **others: Any) -> Self:
         """The view of devices on which all takes as many times as long, with other memory: [n_devices] each.
 
-        `others`: other fields. Devices as objects are made when somebody asks for them.
+        `known`: FLOP/s, bytes/s and overheads then, if known. `others`: other fields. Devices are made when asked for.
         """
-        view, speeds = object.__new__(type(self)), (self.flops_per_s / slowdowns, self.mem_bytes_per_s / slowdowns)
-        each = *_kept(self.__dict__), *speeds, self.overhead_s * slowdowns, memory_bytes
+        speeds = known or (self.flops_per_s / slowdowns, self.mem_bytes_per_s / slowdowns, self.overhead_s * slowdowns)
+        view, each = object.__new__(type(self)), (*_kept(self.__dict__), *speeds, memory_bytes)
         view.__dict__.update(zip(_SLOWED, each, strict=True), fitting=[], _made_of=(self, slowdowns), **others)
         if self.links is not self.links.wire:  # messages keep devices busy
             view.__dict__["links"] = priced(view.links, [device.compute for device in view.devices])
@@ -327,4 +327,4 @@ class ClusterView:
 
 _KEPT = [each.name for each in fields(ClusterView) if each.name not in {"devices", "fitting"}]
 _kept = itemgetter(*_KEPT)
-_SLOWED = *_KEPT, "flops_per_s", "mem_bytes_per_s", "overhead_s", "memory_bytes"  # fields, and arrays of devices
+_SLOWED = *_KEPT, "flops_per_s", "mem_bytes_per_s", "overhead_s", "memory_bytes"

@@ -8,6 +8,7 @@ newest observation; the first counts in full.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.history import History
 from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
-from edgeemu.policies.view.link_factors import Factors, Pair
+from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.policies.view.outlook import Outlook
@@ -135,18 +136,32 @@ class Estimator:
         self._unloaded = base, unloaded
         return unloaded
 
-    def view(self, base: ClusterView, workload: WorkloadView | None = None, costs: Costs | None = None) -> ClusterView:
-        """`base` with the estimated devices and links, and with another workload and costs where they are given."""
+    def view(
+        self,
+        base: ClusterView,
+        workload: WorkloadView | None = None,
+        costs: Costs | None = None,
+        told: tuple[int, float] | None = None,
+    ) -> ClusterView:
+        """`base` with the estimated devices and links, and with another workload and costs where they are given.
+
+        `told`: arguments of `outlook`, which it then has too.
+        """
         self._links.next_turn()
-        factors, known = self._links.factors(), self._unloaded
+        known, others = self._unloaded, {"workload": workload or base.workload, "costs": costs or base.costs}
         unloaded = known[1] if known is not None and known[0] is base else self.make_ready(base)
+        if told:
+            return self._view(unloaded, outlook=self.outlook(*told), **others)
+        return self._view(unloaded, **others)
+
+    def _view(self, unloaded: ClusterView, **others: Any) -> ClusterView:
+        """A view without load as it is with the estimated devices and links; `others`: other fields."""
+        factors = self._links.factors()
+        links = self._sheet.scaled(factors, self._scaling_of(factors))
+        return unloaded.slowed(self.slowdowns(), self._memory_bytes, links=links, observed=factors, **others)
+
+    def _scaling_of(self, factors: LinkFactors) -> Scaling:
+        """How to find links that were measured; they are mostly those of the decision before."""
         if factors.sources is not self._scaling.sources:
             self._scaling = Scaling(len(self._slowdown), factors.sources, factors.targets)
-        return unloaded.slowed(
-            self.slowdowns(),
-            self._memory_bytes,
-            workload=workload or base.workload,
-            costs=costs or base.costs,
-            links=self._sheet.scaled(factors, self._scaling),
-            observed=factors,
-        )
+        return self._scaling

@@ -125,15 +125,19 @@ class DenseMatrix(PairMatrix):
     def scaled(self, scaling: "Scaling", factors: FloatArray) -> "PairMatrix":
         if self.n_devices > COPIED:
             return super().scaled(scaling, factors)
-        return _ScaledMatrix(self, scaling, factors)
+        return ScaledMatrix(self, scaling, factors)
 
 
-class _ScaledMatrix(DenseMatrix):
+class ScaledMatrix(DenseMatrix):
     """A dense matrix with the durations of some pairs multiplied. A pickle has the original and the factors."""
 
-    def __init__(self, base: DenseMatrix, scaling: Scaling, factors: FloatArray) -> None:
-        values = base.values.copy()
-        values.reshape(-1)[scaling.places] *= factors
+    def __init__(
+        self, base: DenseMatrix, scaling: Scaling, factors: FloatArray, values: FloatArray | None = None
+    ) -> None:
+        """`values`: those of the matrix, if they are known already."""
+        if values is None:
+            values = base.values.copy()
+            values.reshape(-1)[scaling.places] *= factors
         super().__init__(values)
         self._made_of = base, scaling, factors
 
