@@ -39,6 +39,9 @@ class Explorer:
         They are none unless one has waited for its time. Then they are also those that have waited for half of theirs:
         both directions of a link become slow together, and a policy may want both or none.
         """
+        if not doubtful:
+            self._waits.clear()
+            return set()
         self._waits = {pair: self._waits.get(pair) or _Wait() for pair in doubtful}
         waited: dict[Pair, float] = {}  # share of the time
         for pair, turns in doubtful.items():

@@ -1,6 +1,6 @@
 """Learning from measurements by machine code: what `view.estimator` and `view.history` compute, in one call each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,9 +12,9 @@ from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NominalLin
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, ProgramOperations, StepOperations
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import KEPT, MOST_DEVICES
+from edgeemu.policies.view.history import KEPT, MOST_DEVICES, TURN
 from edgeemu.policies.view.link_estimates import LinkEstimates
-from edgeemu.policies.view.link_factors import Factors, LinkFactors
+from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, LinkMatrix, ScaledMatrix
 from edgeemu.policies.view.operation_times import KnownOperations
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
@@ -130,6 +130,7 @@ class EstimatorCode(Estimator):
         self._first = np.full(n, np.nan)  # slowdowns that the first decision saw
         room = np.empty(n, np.int64), *np.empty((3, n))
         self._functions, self._found = functions(), np.zeros(2, np.int64)
+        self._none_is_slow: LinkFactors | None = None  # of which no link is `TURN` times as slow as nominally
         self._devices = packed(DeviceTimes, n, self._smoothing, *speeds, *known, self._first, *room)
         self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
         self._program = _ProgramTables.of(times.known, np.empty((2, 0, 2)))
@@ -163,13 +164,19 @@ class EstimatorCode(Estimator):
             return super()._view(unloaded, **others)
         begin, end = 4 * n, 4 * n + 2 * n * n
         room = np.empty(end + 2 * len(links))
-        self._functions.write_view(self._devices.at, *links.tables, address_of(room))
+        slow = self._functions.write_view(self._devices.at, *links.tables, address_of(room))
         slowdowns, *speeds = room[:begin].reshape(4, n)
         factors = links.fitted(*room[end:].reshape(2, -1))
+        self._none_is_slow = None if slow else factors
         others["links"] = self._sheet
         if factors:
             others["links"] = links.scaled(self._scaling_of(factors), factors, room[begin:end].reshape(2, n, n))
         return unloaded.slowed(slowdowns, self._memory_bytes, *speeds, observed=factors, **others)
+
+    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
+        if worse >= TURN and not others and self._links.factors() is self._none_is_slow:
+            return {}
+        return super().doubtful(worse, others)
 
     def outlook(self, token: int, bits: float) -> Outlook:
         if np.isnan(self._first[0]):

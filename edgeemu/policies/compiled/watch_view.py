@@ -2,16 +2,18 @@
 
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes
+from edgeemu.policies.view.history import TURN
 from edgeemu_kernels.arrays import Floats
 
 
-def write_view(d: DeviceTimes, v: NominalLinks, e: LinkSums, room: Floats) -> None:
+def write_view(d: DeviceTimes, v: NominalLinks, e: LinkSums, room: Floats) -> int:
     """Write slowdowns and speeds of devices, times of links, and the factors of those that were measured.
 
+    How many links have a factor of `TURN` at least.
     `room`: slowdown, FLOP/s, bytes/s and overhead, [4, n]; seconds per bit and delay, [2, n, n]; the factors of delay
     and of time per bit, [2, n_pairs].
     """
-    n, count = d.n, e.counts[0]
+    n, count, slow = d.n, e.counts[0], 0
     for device in range(n):
         slowdown = d.slowdown[device]
         if slowdown != slowdown:  # not measured yet
@@ -30,3 +32,6 @@ def write_view(d: DeviceTimes, v: NominalLinks, e: LinkSums, room: Floats) -> No
         room[delay_s + e.codes[at]] *= e.delay[at]
         room[factors + at] = e.delay[at]
         room[factors + count + at] = e.per_bit[at]
+        if max(e.delay[at], e.per_bit[at]) >= TURN:
+            slow += 1
+    return slow

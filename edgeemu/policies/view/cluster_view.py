@@ -47,7 +47,7 @@ def _no_energy(_source: int, _target: int) -> float | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkloadView:
     """Numbers of tokens (positions) of the sequence to place for, and of those that run concurrently."""
 
@@ -60,8 +60,9 @@ class WorkloadView:
 
     def with_cached(self, length: int, cached: int) -> "WorkloadView":
         """Workload with so many positions cached: of the longest sequence, and of all together."""
-        sequences = self.prompt_tokens, self.total_tokens, length, self.interval_tokens, self.concurrent
-        return WorkloadView(*sequences, cached)
+        workload = object.__new__(WorkloadView)
+        workload.__dict__.update(self.__dict__, length=length, cached=cached)
+        return workload
 
 
 class Refusal(NamedTuple):
@@ -165,8 +166,7 @@ class ClusterView:
 
         Where the source is gone, the next device is the first.
         """
-        n = len(self.devices)
-        order = [*range(self.source, n), *range(self.source)]
+        order = [*range(self.source, len(self.devices)), *range(self.source)]
         return [device for device in order if self.devices[device].memory_bytes > 0] or order
 
     @property
