@@ -2,9 +2,9 @@
 
 A function has numbers (int, float, bool), arrays of one dimension (`Ints`, `Floats`, `Flags`), and named tuples of
 these as annotated arguments. It has assignments, `while`, `if`, `for … in range(…)`, conditions, arithmetic, `min`,
-`max`, `abs`, subscripts, slices `array[first:]`, and calls of functions like itself. Each operation is rounded as
-Python rounds it, so that the function itself, called with NumPy's arrays, is the reference of its machine code. Indexes
-are not checked, and nothing is allocated.
+`max`, `abs`, `int` of a float, subscripts, slices `array[first:]`, and calls of functions like itself. Each operation
+is rounded as Python rounds it, so that the function itself, called with NumPy's arrays, is the reference of its machine
+code. Indexes are not checked, and nothing is allocated.
 """
 
 from __future__ import annotations
@@ -307,6 +307,8 @@ class _Translation:
             return self._builder.select(
                 self._compared(ast.Lt, number, number.type(0)), self._builder.fneg(number), number
             )
+        if name == "int":
+            return self._builder.fptosi(self._number(arguments[0]), INT)
         function = self._known.get(name)
         if not inspect.isfunction(function):
             raise NotImplementedError(f"{name}(…)")

@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.compiled.watch_courses import CourseForecasts, CourseTables
-from edgeemu.policies.compiled.watch_links import LinkSums, Messages, NominalLinks
-from edgeemu.policies.compiled.watch_operations import DeviceTimes, ProgramOperations, StepOperations
+from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
+from edgeemu.policies.compiled.watch_operations import DeviceTimes, ProgramOperations
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import KEPT, MOST_DEVICES, TURN
@@ -19,7 +20,7 @@ from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, L
 from edgeemu.policies.view.operation_times import KnownOperations
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 from edgeemu.policies.view.scaling import Scaling
-from edgeemu.timeline.columns import Columns, table
+from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord
 from edgeemu_kernels.arrays import address_of
@@ -65,13 +66,11 @@ class LinksCode(LinkEstimates):
         self._sources, self._targets = self._pairs[1:3, :count].copy()  # kept by who asked for them
 
     def observe(self, transits: Iterable[Transit]) -> None:
-        columns = transits.columns if isinstance(transits, Columns) else table(transits, len(Transit._fields))
-        sources, targets = (np.ascontiguousarray(each, np.int64) for each in columns[:2])
-        numbers = (np.ascontiguousarray(each, np.float64) for each in columns[2:])
-        if self._turn > self._known_until or len(self._codes) + len(sources) > self._room:
-            self._make_room(len(sources))
-        messages = packed(Messages, len(sources), sources, targets, *numbers)
-        self._functions.observe_messages(*self.tables, messages.at)
+        columns = np.ascontiguousarray(table(transits, len(Transit._fields)))  # [5, n_transits]
+        count = columns.shape[1]
+        if self._turn > self._known_until or len(self._codes) + count > self._room:
+            self._make_room(count)
+        self._functions.observe_messages(*self.tables, count, address_of(columns))
         self._factors = None
         if self._counts[0] != len(self._codes):
             self._show()
@@ -139,23 +138,27 @@ class EstimatorCode(Estimator):
         at, steps, _, *times = self._times.found(executions)
         if len(steps) == 1:
             step, known = steps[0], self._times.known.kinds
-            operations = packed(StepOperations, len(at), step.past, *map(np.ascontiguousarray, (at, *times)))
-            if self._added(operations, step.rows, step.past):
+            columns = (*map(np.ascontiguousarray, (at, *times)),)
+            if self._added(step.rows, step.past, *columns):
                 return
             known.known.works(known.which(at), step.rows, step.past)  # so that they are known
-            if self._added(operations, step.rows, step.past):
+            if self._added(step.rows, step.past, *columns):
                 return
         super().observe_executions(executions)
 
-    def _added(self, operations: Packed, rows: int, past: int) -> bool:
-        """Add the operations of a step if the works of all are known; whether they are."""
+    def _added(self, rows: int, past: int, *columns: NDArray[Any]) -> bool:
+        """Add the operations of a step if the works of all are known; whether they are.
+
+        `columns`: places in the program, and instants, [n_operations] each.
+        """
         known = self._times.known
         works = known.kinds.known.table(rows, past)
         if works is None:
             return False
         if known is not self._program.operations or works is not self._program.works:
             self._program = _ProgramTables.of(known, works)
-        return bool(self._functions.observe_operations(self._devices.at, self._program.tables.at, operations.at))
+        tables, addresses = (self._devices.at, self._program.tables.at), map(address_of, columns)
+        return bool(self._functions.observe_operations(*tables, float(past), len(columns[0]), *addresses))
 
     def _view(self, unloaded: ClusterView, **others: Any) -> ClusterView:
         links, n = self._links, len(self._slowdown)

@@ -34,25 +34,14 @@ class LinkSums(NamedTuple):
     weight: Floats  # [room] of the step
 
 
-class Messages(NamedTuple):
-    """Messages of a step: of one size from one device to another, with their sums of times."""
-
-    n_messages: int
-    sources: Ints  # [n_messages]
-    targets: Ints  # [n_messages]
-    size_bytes: Floats  # [n_messages]
-    number: Floats  # [n_messages]
-    sum_s: Floats  # [n_messages]
-
-
-def observe_messages(v: NominalLinks, e: LinkSums, m: Messages) -> None:
-    """Add the times of a step's messages."""
+def observe_messages(v: NominalLinks, e: LinkSums, n_messages: int, columns: Floats) -> None:
+    """Add the times of a step's messages: source, target, size, number and sum of times, [5, n_messages]."""
     new = 1
     while new > 0:  # those that are found move where one is inserted
-        new = _find(v, e, m)
+        new = _find(v, e, n_messages, columns)
     for at in range(e.counts[0]):
         e.number[at] = 0
-    for message in range(m.n_messages):
+    for message in range(n_messages):
         if e.places[message] >= 0:
             e.number[e.places[message]] += 1
     for at in range(e.counts[0]):
@@ -62,31 +51,33 @@ def observe_messages(v: NominalLinks, e: LinkSums, m: Messages) -> None:
             e.seen_at[at] = e.counts[1]
             for row in range(5):
                 e.sums[row * e.room + at] *= kept
-    for message in range(m.n_messages):
+    sizes, numbers, sums_s = columns[2 * n_messages :], columns[3 * n_messages :], columns[4 * n_messages :]
+    for message in range(n_messages):
         if e.places[message] >= 0:
-            _add(v, e, m, message, e.places[message])
+            _add(v, e, e.places[message], sizes[message], sums_s[message] / numbers[message])
     fit(e)
 
 
-def _find(v: NominalLinks, e: LinkSums, m: Messages) -> int:
+def _find(v: NominalLinks, e: LinkSums, n_messages: int, columns: Floats) -> int:
     """Find the pairs of messages that take time: others have no information. How many are new."""
-    known = e.counts[0]
-    for message in range(m.n_messages):
-        code, e.places[message] = m.sources[message] * v.n + m.targets[message], -1
-        if m.size_bytes[message] > 0 or v.delay_s[code] > 0:
+    known, targets, sizes = e.counts[0], columns[n_messages:], columns[2 * n_messages :]
+    for message in range(n_messages):
+        source, target = int(columns[message]), int(targets[message])
+        code, e.places[message] = source * v.n + target, -1
+        if sizes[message] > 0.0 or v.delay_s[code] > 0.0:
             at = place_of(e.codes, e.counts[0], code)
             if at == e.counts[0] or e.codes[at] != code:
-                _insert(e, at, code, m.sources[message], m.targets[message])
+                _insert(e, at, code, source, target)
             e.places[message] = at
     return e.counts[0] - known
 
 
-def _add(v: NominalLinks, e: LinkSums, m: Messages, message: int, at: int) -> None:
+def _add(v: NominalLinks, e: LinkSums, at: int, size_bytes: float, took_s: float) -> None:
     """Add messages to the sums of their pair."""
-    way = m.sources[message] * v.n + m.targets[message]
-    bits_s = 8.0 * m.size_bytes[message] * v.s_per_bit[way]
+    way = e.codes[at]
+    bits_s = 8.0 * size_bytes * v.s_per_bit[way]
     sheet_s = bits_s + v.delay_s[way]
-    took, delay_part = m.sum_s[message] / m.number[message] / sheet_s, 1.0 - bits_s / sheet_s
+    took, delay_part = took_s / sheet_s, 1.0 - bits_s / sheet_s
     bits_part = 1.0 - delay_part
     by_delay, by_bits = e.weight[at] * delay_part, e.weight[at] * bits_part
     e.sums[at] += by_delay * delay_part

@@ -34,21 +34,23 @@ class ProgramOperations(NamedTuple):
     starts_kernel: Flags  # [n_kinds]
 
 
-class StepOperations(NamedTuple):
-    """Operations of one step that were executed."""
+def observe_operations(
+    d: DeviceTimes,
+    p: ProgramOperations,
+    past: float,
+    n_operations: int,
+    places: Ints,
+    ready_s: Floats,
+    start_s: Floats,
+    end_s: Floats,
+) -> int:
+    """Add the operations of a step if the works of all are known; 1: they are.
 
-    n_operations: int
-    past: float  # positions that it found cached
-    places: Ints  # [n_operations] of the program's operations
-    ready_s: Floats  # [n_operations]
-    start_s: Floats  # [n_operations]
-    end_s: Floats  # [n_operations]
-
-
-def observe_operations(d: DeviceTimes, p: ProgramOperations, o: StepOperations) -> int:
-    """Add the operations of a step if the works of all are known; 1: they are."""
-    for which in range(o.n_operations):
-        kind = p.kinds[o.places[which]]
+    `past`: positions that it found cached. `places` are those of the program's operations, [n_operations], and so
+    are their instants.
+    """
+    for which in range(n_operations):
+        kind = p.kinds[places[which]]
         if kind < 0:
             return 0
         if p.works[2 * kind] != p.works[2 * kind]:
@@ -58,15 +60,15 @@ def observe_operations(d: DeviceTimes, p: ProgramOperations, o: StepOperations) 
         d.nominal_s[device] = 0.0
         d.busy_s[device] = 0.0
         d.waited_s[device] = 0.0
-    for which in range(o.n_operations):
-        place = o.places[which]
+    for which in range(n_operations):
+        place = places[which]
         device = p.devices[place]
-        nominal_s = _nominal_s(d, p, p.kinds[place], o.past, device)
+        nominal_s = _nominal_s(d, p, p.kinds[place], past, device)
         if nominal_s != 0.0:  # an operation that takes no time has no information
             d.number[device] += 1
             d.nominal_s[device] += nominal_s
-            d.busy_s[device] += o.end_s[which] - o.start_s[which]
-            d.waited_s[device] += o.start_s[which] - o.ready_s[which]
+            d.busy_s[device] += end_s[which] - start_s[which]
+            d.waited_s[device] += start_s[which] - ready_s[which]
     for device in range(d.n):
         if d.number[device] > 0:
             first = d.slowdown[device] != d.slowdown[device]
