@@ -12,7 +12,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.blocks_code import BlocksCode
-from edgeemu.policies.compiled.search_room import MOST_EARLIER, search_room
+from edgeemu.policies.compiled.search_room import MOST_EARLIER, batch_room, search_room
 from edgeemu.policies.compiled.share_code import StepCode, functions, links_between, memory_tables, scratch_for
 from edgeemu.policies.compiled.share_descent import CostTerms
 from edgeemu.policies.compiled.share_ends import MOST, Terms
@@ -123,11 +123,10 @@ class EndsCode:
         self.is_placed = known > 0  # whether the placement in force is on the devices
         if self.is_placed:
             self._ways = self._pack_ways()
-            begin = sizes.memory.at, self._ways.at, _cluster(view).at, sizes.works.at
-            places = room.base.at, room.near.at, room.earlier[known - 1].at, room.seeds.at
-            self.count: int = self._functions.surround(*begin, *places)
-            found: list[int] = room.found.tolist()
-            self.beside, self.missing_bytes = found
+            self._tables = sizes.memory.at, self._ways.at, _cluster(view).at, sizes.works.at, room.base.at
+            self._others = room.earlier[known - 1].at, room.seeds.at
+            self._count: int = self._functions.write_others(*self._tables, room.near.at, *self._others, 0)
+            self.missing_bytes = int(room.found[1])
 
     def _pack_ways(self) -> Packed:
         """The placement where moves begin, and the prices of moves."""
@@ -149,7 +148,7 @@ class EndsCode:
         `price`: of a second of a migration.
         """
         room = self._room
-        numbers = self.beside, self.count, rules.work, rules.no_room, rules.worth, rules.least_gain, len(room.ranges)
+        numbers = self._count, rules.work, rules.no_room, rules.worth, rules.least_gain, len(room.ranges)
         terms, prices = packed(Terms, *numbers, room.ranges), packed(CostTerms, price, rules.missing)
         tables = steps.tables.at, self._sizes.memory.at, self._ways.at, steps.scratch.at, prices.at, room.near.at
         places = room.base.at, room.changes.at, room.best.at, room.ends.at, room.times.at
@@ -187,10 +186,14 @@ class EndsCode:
         tables = memory.at, self._ways.at, self.pair(which).at, scratch_for(self._n, 1).at
         return bool(self._functions.have_room(*tables, copied))
 
-    def placements(self) -> Folded:
-        """All placements near, as they are in memory until the next decision."""
-        numbers = self._room.near.values[0].view(np.int64).copy()
-        return Folded(self._shares(numbers, self._room.near_count, slice(0, self.count)), self._room.each_layer)
+    @cached_property
+    def near(self) -> tuple[Folded, int]:
+        """All placements near, and how many of them are small changes."""
+        room = self._room
+        batch = batch_room(room.near_count, len(room.each_layer.first), self._n)
+        count = self._functions.surround(*self._tables, batch.at, *self._others)
+        shares = self._shares(batch.values[0].view(np.int64), room.near_count, slice(0, count))
+        return Folded(shares, room.each_layer), int(room.found[0])
 
     def _shares(self, numbers: IntArray, k: int, chosen: slice) -> ShareArrays:
         """Some placements of a batch with room for k."""

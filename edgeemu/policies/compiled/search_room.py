@@ -47,6 +47,12 @@ class SearchRoom(NamedTuple):
     each_layer: Runs
 
 
+def batch_room(count: int, n_layers: int, n: int) -> Packed:
+    """Room for so many placements, of which each layer is a run."""
+    parts = count * n_layers * n
+    return blank(Batch, count, n_layers, n, count, count, parts, count * n_layers, parts, n_layers)
+
+
 @lru_cache(maxsize=8)
 def search_room(
     shape: ModelShape, n_devices: int, n: int, ranges: tuple[tuple[int, int], ...], *, divide: bool
@@ -56,12 +62,11 @@ def search_room(
     most, one = most_changes(n, len(ranges), n_groups, n_units), np.ones(n_layers, np.int64)
     near_count = most + n * (n - 1) // 2 * 3 + n + 2 + MOST_EARLIER + 1
 
-    def batch(count: int) -> Packed:
-        parts = count * n_layers * n
-        return blank(Batch, count, n_layers, n, count, count, parts, count * n_layers, parts, n_layers)
-
-    known, chosen = batch(1 + MOST_EARLIER), blank(ChosenDevices, 3, n, n_devices, begins[-1], n, n, n * n, n * n)
-    known_at, chosen_at, ends = fields_of(Batch, known), fields_of(ChosenDevices, chosen), batch(MOST)
+    known, chosen = (
+        batch_room(1 + MOST_EARLIER, n_layers, n),
+        blank(ChosenDevices, 3, n, n_devices, begins[-1], n, n, n * n, n * n),
+    )
+    known_at, chosen_at, ends = fields_of(Batch, known), fields_of(ChosenDevices, chosen), batch_room(MOST, n_layers, n)
     first = 1, 1, n_layers * n, n_layers, n_layers * n  # numbers of the first of these placements
     rest = [part + 8 * length for part, length in zip(known_at[3:8], first, strict=True)]
     changed, found, keys = np.array(ranges, np.int64), np.empty(2, np.int64), np.empty((2, n))
@@ -70,12 +75,12 @@ def search_room(
         sizes=(begins[-1], n_layers, n_groups, n_units),
         near_count=near_count,
         base=blank(Base, *sizes, 2, n_layers * n, n_layers, n_layers * n),
-        near=batch(near_count),
-        changes=batch(most),
+        near=batch_room(near_count, n_layers, n),
+        changes=batch_room(most, n_layers, n),
         best=blank(Best, 3, 3),
         ends=ends,
         ends_numbers=ends.values[0].view(np.int64),
-        pair=batch(2),
+        pair=batch_room(2, n_layers, n),
         times=blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 3),
         known=known,
         known_at=known_at,

@@ -62,6 +62,7 @@ class _Functions(NamedTuple):
     best_change: Any
     fastest: Any
     surround: Any
+    write_others: Any
     find_ends: Any
     moving_s: Any
     moving_each_s: Any
@@ -84,8 +85,9 @@ def functions() -> _Functions:
     every = (
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
-        *(share_seeds.fastest, share_seeds.surround, share_ends.find_ends, share_assigned.moving_s),
-        *(share_assigned.moving_each_s, share_known.choose, share_known.write_pair, share_known.write_owners),
+        *(share_seeds.fastest, share_seeds.surround, share_seeds.write_others, share_ends.find_ends),
+        *(share_assigned.moving_s, share_assigned.moving_each_s),
+        *(share_known.choose, share_known.write_pair, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages, watch_links.fit),
         *(watch_courses.observe_slowdowns, watch_view.write_view),
     )
@@ -105,7 +107,7 @@ def scratch_for(n: int, n_layers: int, row: int = 0, units_row: int = 0) -> Pack
     `row`, `units_row`: numbers that a device can have of groups, and of units, none included.
     """
     flags, moves = (4 * n_layers * n, n, n, n), (n * row, n * row, n * row, n * units_row, n * units_row)
-    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, *moves, n, n, n, 3 * n)
+    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, *moves, n, n, n, 9 * n)
 
 
 def batch_of(near: Folded) -> Packed:

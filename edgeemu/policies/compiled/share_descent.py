@@ -85,42 +85,23 @@ def best_near(
     """
     begin_batch(b, w)
     begin_best(r, below)
-    find_best(t, m, y, b, w, p, r, beside, count, False)
-    r.at[2] = r.at[0]
-    r.costs[2] = r.costs[0]
-    _find_two(t, m, y, b, w, p, r, below, beside)
-
-
-def _find_two(
-    t: StepTables,
-    m: MemoryTables,
-    y: WayTables,
-    b: Batch,
-    w: Scratch,
-    p: CostTerms,
-    r: Best,
-    below: float,
-    count: int,
-) -> None:
-    """Find the two of the first placements that cost least, and less than a limit: of those alike the first."""
-    first, second, first_cost, second_cost = NONE, NONE, below, below
-    for which in range(count):
-        cost = _cost(t, m, y, b, w, p, which, second_cost, False)
-        if cost < first_cost:
-            second, second_cost = first, first_cost
-            first, first_cost = which, cost
-        elif cost < second_cost:
-            second, second_cost = which, cost
-    r.at[0] = first
-    r.at[1] = second
-    r.costs[0] = first_cost
-    r.costs[1] = second_cost
+    find_best(t, m, y, b, w, p, r, beside, count, 0, False)
+    keep_third(r)
+    begin_best(r, below)
+    find_best(t, m, y, b, w, p, r, 0, beside, 1, False)
 
 
 def begin_best(r: Best, below: float) -> None:
-    """Begin with no placement that is below a limit."""
-    r.at[0] = NONE
-    r.costs[0] = below
+    """Begin with no placements that are below a limit."""
+    for rank in range(2):
+        r.at[rank] = NONE
+        r.costs[rank] = below
+
+
+def keep_third(r: Best) -> None:
+    """Keep the best so far as the third, beside two others."""
+    r.at[2] = r.at[0]
+    r.costs[2] = r.costs[0]
 
 
 def find_best(
@@ -133,11 +114,20 @@ def find_best(
     r: Best,
     begin: int,
     end: int,
+    last: int,
     far: bool,
 ) -> None:
-    """Find a placement that costs less than the best before, and least: of those alike the first."""
+    """Find placements that cost less than those before, and least: of those alike the first.
+
+    `last`: 0 if the best one is wanted, 1 if the two best ones are.
+    """
     for which in range(begin, end):
-        cost = _cost(t, m, y, b, w, p, which, r.costs[0], far)
-        if cost < r.costs[0]:
-            r.at[0] = which
-            r.costs[0] = cost
+        cost = _cost(t, m, y, b, w, p, which, r.costs[last], far)
+        if cost < r.costs[last]:
+            rank = last
+            if cost < r.costs[0]:
+                r.at[last] = r.at[0]
+                r.costs[last] = r.costs[0]
+                rank = 0
+            r.at[rank] = which
+            r.costs[rank] = cost

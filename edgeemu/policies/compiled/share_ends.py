@@ -5,11 +5,12 @@ Of models of few layers, whose small changes are all in one batch.
 
 from typing import NamedTuple
 
-from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, best_near
+from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, begin_best, find_best, keep_third
+from edgeemu.policies.compiled.share_moves import fill_moves
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, write_base
 from edgeemu.policies.compiled.share_seeds import begin_search
-from edgeemu.policies.compiled.share_shifts import best_change
+from edgeemu.policies.compiled.share_shifts import count_fitting, find_changes
 from edgeemu.policies.compiled.share_step import begin_batch, step_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
@@ -23,8 +24,7 @@ MOST = 1 + 2 * BEGUN  # placements: the one in force, and ends
 class Terms(NamedTuple):
     """Terms of a search."""
 
-    beside: int  # placements near that are small changes of the one in force
-    near: int  # placements near in all
+    others: int  # placements near that are no small changes of the one in force
     work: float  # for which changes are judged
     no_room: float  # share of the work of judging a placement that is memory
     worth: float  # share of its cost that a change must gain
@@ -59,7 +59,8 @@ def find_ends(
 ) -> int:
     """Write the placement in force into `e`, and after it where descents from the best near it end, each once.
 
-    How many placements these are. `b`: room for small changes, `s`: for what they are made of.
+    How many placements these are. `near`: with others than small changes, and room for these. `b`: room for those of
+    later placements, `s`: for what all are made of.
     """
     begin_search(y, s, b)
     begin_search(y, s, e)
@@ -67,11 +68,17 @@ def find_ends(
     over = missing_bytes(m, y, e, 0)
     begin_batch(e, w)
     before = p.missing + over if over > 0 else step_s(t, e, w, 0)
-    best_near(t, m, y, near, w, p, r, before * (1.0 - g.worth), g.beside, g.near)
+    limit = before * (1.0 - g.worth)
+    begin_best(r, limit)
+    find_best(t, m, y, near, w, p, r, 0, g.others, 0, False)
+    keep_third(r)
+    find_changes(t, m, y, s, near, w, p, r, limit, g.ranges, g.n_ranges, 1, g.others, 1, False, f.numbers)
     f.costs[0] = before
     for turn in range(BEGUN):
         f.begun[turn] = r.at[turn]
         f.begun_costs[turn] = r.costs[turn]
+    if t.n_layers == 1:
+        fill_moves(t, y, w)
     count, work = 1, g.work
     for turn in range(BEGUN):
         if f.begun[turn] != NONE:
@@ -79,9 +86,11 @@ def find_ends(
             _go_on_from(s, near, f.begun[turn])
             count = _note_end(e, f, s, count, cost)
             while work > 0.0:
-                best_change(t, m, y, s, b, w, p, r, cost, g.ranges, g.n_ranges, 1, f.numbers)
+                limit = cost * (1.0 - g.least_gain)
+                find_changes(t, m, y, s, b, w, p, r, limit, g.ranges, g.n_ranges, 1, 0, 0, t.n_layers == 1, f.numbers)
+                count_fitting(m, y, b, f.numbers)
                 work -= (f.numbers[1] + g.no_room * f.numbers[0]) * t.n_layers * (t.n * t.n + 16.0)
-                if r.at[0] == NONE or r.costs[0] >= cost * (1.0 - g.least_gain):
+                if r.at[0] == NONE:
                     break
                 cost = r.costs[0]
                 _go_on_from(s, b, r.at[0])

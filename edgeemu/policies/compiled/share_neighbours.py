@@ -27,7 +27,10 @@ class Base(NamedTuple):
 
 def ends(s: Base, b: Batch, count: int) -> int:
     """Write placements with the embedding, the output matrix, or both on each device; the number of placements."""
-    return _at_one(s, b, count, EMBED, ENDS, 0, 0)
+    for what in range(EMBED, ENDS + 1):
+        for device in range(s.n):
+            count = at_one(s, b, count, what, device, 0, 0)
+    return count
 
 
 def changes(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
@@ -45,22 +48,22 @@ def changes(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
 
 def gathered(s: Base, b: Batch, count: int, begin: int, end: int) -> int:
     """Write placements in which parts of layers are on one device; the number of placements."""
-    return _at_one(s, b, count, PROJ, FFN, begin, end)
-
-
-def _at_one(s: Base, b: Batch, count: int, first: int, last: int, begin: int, end: int) -> int:
-    """Write placements with each of some parts on each device; the number of placements."""
-    for what in range(first, last + 1):
+    for what in range(PROJ, FFN + 1):
         for device in range(s.n + (what == PROJ)):
-            write_base(s, b, count)
-            if what <= ENDS and what != LM_HEAD:
-                b.embed[count] = device
-            if what <= ENDS and what != EMBED:
-                b.lm_head[count] = device
-            for run in range(begin, end):
-                _gather(s, b, count * s.n_runs + run, what, device)
-            count = _kept(s, b, count)
+            count = at_one(s, b, count, what, device, begin, end)
     return count
+
+
+def at_one(s: Base, b: Batch, count: int, what: int, device: int, begin: int, end: int) -> int:
+    """Write a placement with some parts on one device; the number of placements."""
+    write_base(s, b, count)
+    if what <= ENDS and what != LM_HEAD:
+        b.embed[count] = device
+    if what <= ENDS and what != EMBED:
+        b.lm_head[count] = device
+    for run in range(begin, end):
+        _gather(s, b, count * s.n_runs + run, what, device)
+    return _kept(s, b, count)
 
 
 def elsewhere(s: Base, b: Batch, count: int) -> int:

@@ -80,10 +80,17 @@ def _block_s(v: AllDevices, a: int, flops: float, bytes_read: float) -> float:
 def surround(m: MemoryTables, y: WayTables, v: AllDevices, p: LayerWorks, s: Base, b: Batch, o: Batch, g: Seeds) -> int:
     """Write all placements near the one in force; how many they are. `o`: those that the run has left."""
     begin_search(y, s, b)
-    count = ends(s, b, 0)
+    g.found[0] = ends(s, b, 0)
     for at in range(g.n_ranges):
-        count = changes(s, b, count, g.ranges[2 * at], g.ranges[2 * at + 1])
-    g.found[0] = count
+        g.found[0] = changes(s, b, g.found[0], g.ranges[2 * at], g.ranges[2 * at + 1])
+    return write_others(m, y, v, p, s, b, o, g, g.found[0])
+
+
+def write_others(
+    m: MemoryTables, y: WayTables, v: AllDevices, p: LayerWorks, s: Base, b: Batch, o: Batch, g: Seeds, count: int
+) -> int:
+    """Write the placements near the one in force that are no small changes of it; the number of placements."""
+    begin_search(y, s, b)
     count = elsewhere(s, b, count)
     for device in range(s.n):
         _write_alone(s, b, count, device)

@@ -14,15 +14,20 @@ LEAST_TERMS = 2  # of a sum: x, and a partial result
 
 def known_way_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
     """Time of the way that was last found to be the longest, in one placement of a batch; 0 where it does not exist."""
-    n, over, by, embed, lm_head = t.n, w.longest[0], w.longest[1], b.embed[which], b.lm_head[which]
-    heads, units = b.heads[which * n + over], b.units[which * n + by]
+    heads, units = b.heads[which * t.n + w.longest[0]], b.units[which * t.n + w.longest[1]]
     whole = b.proj[which] >= 0 or units == t.units_row - 1
     if t.n_layers > 1 or t.star or whole or heads == 0 or units == 0:
         return 0.0
-    place, sums, last_sums = over * t.row + heads, by * (n + 2) + LEAST_TERMS, lm_head * (n + 2) + LEAST_TERMS
+    return way_of_s(t, b, w, which, LEAST_TERMS, LEAST_TERMS)
+
+
+def way_of_s(t: StepTables, b: Batch, w: Scratch, which: int, terms: int, last_terms: int) -> float:
+    """Time of that way if it exists, with so many terms of its sums."""
+    n, over, by, embed, lm_head = t.n, w.longest[0], w.longest[1], b.embed[which], b.lm_head[which]
+    place, units = over * t.row + b.heads[which * n + over], by * t.units_row + b.units[which * n + by]
     way_s = t.hop_s[embed * n + over] + t.heads_s[place] + t.columns_s[place] + t.sum_hop_s[over * n + by]
-    way_s = way_s + t.sums_s[sums] + t.units_s[by * t.units_row + units] + t.sum_hop_s[by * n + lm_head]
-    return _ends_s(t, embed, lm_head) + (way_s + t.sums_s[last_sums])
+    way_s = way_s + t.sums_s[by * (n + 2) + terms] + t.units_s[units] + t.sum_hop_s[by * n + lm_head]
+    return ends_s(t, embed, lm_head) + (way_s + t.sums_s[lm_head * (n + 2) + last_terms])
 
 
 def least_below_s(t: StepTables, b: Batch, w: Scratch, which: int, limit: float) -> float:
@@ -39,7 +44,7 @@ def least_below_s(t: StepTables, b: Batch, w: Scratch, which: int, limit: float)
     if last_terms == LEAST_TERMS:  # one device has all units
         return least_s(t, b, w, which)
     embed, lm_head, longest_s = b.embed[which], b.lm_head[which], 0.0
-    ends_s = _ends_s(t, embed, lm_head) + t.sums_s[lm_head * (n + 2) + last_terms]
+    rest_s = ends_s(t, embed, lm_head) + t.sums_s[lm_head * (n + 2) + last_terms]
     for a in range(n):
         place = a * t.row + heads[a]
         done_s = t.hop_s[embed * n + a] + t.heads_s[place] + t.columns_s[place]
@@ -51,13 +56,13 @@ def least_below_s(t: StepTables, b: Batch, w: Scratch, which: int, limit: float)
             gathered_s = _gathered_s(t, w, by)
             done_s = gathered_s + t.sums_s[by * (n + 2) + terms] + t.units_s[by * t.units_row + units[by]]
             longest_s = max(longest_s, done_s + t.sum_hop_s[by * n + lm_head])
-            if ends_s + longest_s >= limit:
+            if rest_s + longest_s >= limit:
                 _note_way(t, w, by, gathered_s)
                 break
-    return ends_s + longest_s
+    return rest_s + longest_s
 
 
-def _ends_s(t: StepTables, embed: int, lm_head: int) -> float:
+def ends_s(t: StepTables, embed: int, lm_head: int) -> float:
     """Time of the embedding and the output matrix, and of the token on its way between them."""
     token = lm_head * t.n + embed
     return t.token_bits * t.s_per_bit[token] + t.delay_s[token] + t.embed_s[embed] + t.lm_head_s[lm_head]

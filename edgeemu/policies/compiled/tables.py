@@ -125,4 +125,4 @@ class Scratch(NamedTuple):
     weights: Floats  # [n] bytes that arrive
     caches: Floats  # [n]
     lost: Floats  # [n] bytes that come, less those that go
-    floors: Floats  # [3, n] costs of changes in which a device gives units, groups, or both, at least
+    floors: Floats  # [9, n] of shifts from each device, by rows as `share_shifts` names them

@@ -33,7 +33,7 @@ class Vicinity:
     def _made(self) -> tuple[Folded, int]:
         """The placements, and how many are neighbours."""
         if self._code is not None:
-            return self._code.placements(), self._code.beside
+            return self._code.near
         others = ShareArrays.joined(
             [simple_seeds(self._view, self._devices), earlier_shares(self._view, self._devices)]
         )
