@@ -224,10 +224,11 @@ def can_convert_halves() -> bool:
     )
 
 
-def compile_module(module: Any, *, loops: bool = True) -> Any:
+def compile_module(module: Any, *, loops: bool = True, inlined: int | None = None) -> Any:
     """Compile a module, or its text, for this processor, and return the engine that owns the machine code.
 
-    `loops`: make several turns of a loop at a time, which takes longer to compile.
+    `loops`: make several turns of a loop at a time, which takes longer to compile. `inlined`: size of functions, as
+    LLVM counts it, up to which they are written where they are called; None: as LLVM has it.
     """
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
@@ -237,6 +238,8 @@ def compile_module(module: Any, *, loops: bool = True) -> Any:
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
     options = binding.create_pipeline_tuning_options(speed_level=2 if loops else 1)
+    if inlined is not None:
+        options.inlining_threshold = inlined
     options.loop_unrolling = options.loop_vectorization = options.loop_interleaving = loops
     passes = binding.create_pass_builder(machine, options)
     passes.getModulePassManager().run(parsed, passes)

@@ -13,8 +13,7 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.search_room import MOST_EARLIER, batch_room, search_room
-from edgeemu.policies.compiled.share_code import StepCode, functions, links_between, memory_tables, scratch_for
-from edgeemu.policies.compiled.share_descent import CostTerms
+from edgeemu.policies.compiled.share_code import StepTerms, functions, links_between, memory_tables, scratch_for
 from edgeemu.policies.compiled.share_ends import MOST, Terms
 from edgeemu.policies.compiled.share_known import DeviceRoom, Layouts
 from edgeemu.policies.compiled.share_seeds import AllDevices, LayerWorks
@@ -110,7 +109,7 @@ class EndsCode:
         """`owners`: of the placement in force and of others. `ranges`: of layers that are changed alike."""
         workload, n = view.workload, len(devices)
         sequences = workload.prompt_tokens, workload.total_tokens, workload.concurrent
-        self._functions, self._view, self._costs, self._n = functions(), view, costs, n
+        self._functions, self._view, self._costs, self._devices, self._n = functions(), view, costs, devices, n
         self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, divide=view.divide)
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
         links, rows = links_between(costs.prices.links, devices)
@@ -124,9 +123,9 @@ class EndsCode:
         if self.is_placed:
             self._ways = self._pack_ways()
             self._tables = sizes.memory.at, self._ways.at, _cluster(view).at, sizes.works.at, room.base.at
-            self._others = room.earlier[known - 1].at, room.seeds.at
-            self._count: int = self._functions.write_others(*self._tables, room.near.at, *self._others, 0)
-            self.missing_bytes = int(room.found[1])
+            self._others, self._count = (room.earlier[known - 1].at, room.seeds.at), room.others + known - 1
+            found: int = self._functions.write_others(*self._tables, room.near.at, *self._others, 0)
+            self.missing_bytes = found  # of the placement in force
 
     def _pack_ways(self) -> Packed:
         """The placement where moves begin, and the prices of moves."""
@@ -141,18 +140,17 @@ class EndsCode:
         )
 
     def found(
-        self, steps: StepCode, price: float, rules: SearchRules
+        self, view: ClusterView, past: int, price: float, rules: SearchRules
     ) -> tuple[float, list[tuple[float, Callable[[], ShareArrays], float, float | None, int]]]:
         """Cost of the placement in force; of the ends, the best first, what `search.share_search.End` has of each.
 
-        `price`: of a second of a migration.
+        `view`: as it is expected. `past`: positions that are cached then. `price`: of a second of a migration.
         """
-        room = self._room
-        numbers = self._count, rules.work, rules.no_room, rules.worth, rules.least_gain, len(room.ranges)
-        terms, prices = packed(Terms, *numbers, room.ranges), packed(CostTerms, price, rules.missing)
-        tables = steps.tables.at, self._sizes.memory.at, self._ways.at, steps.scratch.at, prices.at, room.near.at
-        places = room.base.at, room.changes.at, room.best.at, room.ends.at, room.times.at
-        count = self._functions.find_ends(*tables, *places, terms.at)
+        room, step = self._room, StepTerms.of(view, self._devices, past)
+        terms = packed(Terms, price, rules.missing, self._count, *rules[:-1], len(room.ranges), room.ranges)
+        tables = step.sizes.passing.at, *step.arguments, past, self._sizes.memory.at, self._ways.at
+        places = room.near.at, room.base.at, room.changes.at, room.best.at, room.ends.at, room.times.at
+        count = self._functions.find_ends(*tables, step.sizes.scratch.at, *places, terms.at, terms.at)
         times: list[float] = room.times.values[0][: MOST + count].tolist()
         if count == 1:
             return times[0], []
@@ -175,25 +173,32 @@ class EndsCode:
         """Devices of the blocks of one of the ends that were found last; None where nothing knows them."""
         return None if self.blocks is None else self.blocks.owners_in(self._room.ends, which)
 
-    def pair(self, which: int) -> Packed:
-        """The placement in force, and one of the ends that were found last, as a batch."""
-        self._functions.write_pair(self._room.ends.at, which, self._room.pair.at)
-        return self._room.pair
-
     def has_room(self, which: int) -> bool:
         """Whether devices have room for all that a migration to one of the ends brings, beside all that they hold."""
         memory, copied, *_ = self._sizes
-        tables = memory.at, self._ways.at, self.pair(which).at, scratch_for(self._n, 1).at
-        return bool(self._functions.have_room(*tables, copied))
+        tables = memory.at, self._ways.at, self._room.ends.at, scratch_for(self._n, 1).at
+        return bool(self._functions.have_room(*tables, which, copied))
+
+    def steps_of(self, view: ClusterView, past: int, which: int) -> tuple[float, float]:
+        """Time of a step of the placement in force, and of one of the ends. `past`: positions that are cached."""
+        step, found = StepTerms.of(view, self._devices, past), np.empty(MOST)
+        tables, scratch = step.sizes.passing.at, step.sizes.scratch.at
+        self._functions.fill(tables, *step.arguments, past)
+        self._functions.steps(tables, self._room.ends.at, scratch, which + 1, address_of(found))
+        return float(found[0]), float(found[which])
 
     @cached_property
     def near(self) -> tuple[Folded, int]:
         """All placements near, and how many of them are small changes."""
-        room = self._room
+        room, functions = self._room, self._functions
         batch = batch_room(room.near_count, len(room.each_layer.first), self._n)
-        count = self._functions.surround(*self._tables, batch.at, *self._others)
-        shares = self._shares(batch.values[0].view(np.int64), room.near_count, slice(0, count))
-        return Folded(shares, room.each_layer), int(room.found[0])
+        functions.write_others(*self._tables, batch.at, *self._others, 0)  # also what changes are made of
+        beside = functions.ends(room.base.at, batch.at, 0)
+        for begin, end in room.ranges.tolist():
+            beside = functions.changes(room.base.at, batch.at, beside, begin, end)
+        functions.write_others(*self._tables, batch.at, *self._others, beside)
+        numbers, count = batch.values[0].view(np.int64), beside + self._count
+        return Folded(self._shares(numbers, room.near_count, slice(0, count)), room.each_layer), beside
 
     def _shares(self, numbers: IntArray, k: int, chosen: slice) -> ShareArrays:
         """Some placements of a batch with room for k."""

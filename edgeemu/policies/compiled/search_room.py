@@ -26,13 +26,13 @@ class SearchRoom(NamedTuple):
 
     sizes: tuple[int, int, int, int]  # numbers of a placement's owners, of layers, groups, units
     near_count: int  # placements for which there is room near one
+    others: int  # of these that are no small changes, besides those that the run has left
     base: Packed
     near: Packed
     changes: Packed
     best: Packed
     ends: Packed
     ends_numbers: IntArray  # all that is in these
-    pair: Packed  # the placement in force, and an end
     times: Packed
     known: Packed  # placements: the one in force, and those that the run has left
     known_at: Batch  # where these are
@@ -42,7 +42,6 @@ class SearchRoom(NamedTuple):
     begin: IntArray  # [3] of these, `found`
     blocks_at: tuple[Any, ...]  # of these, who has which block now, and links, as `BlockTables` has them
     seeds: Packed
-    found: IntArray  # [2] of these, the same
     ranges: IntArray  # of layers that are changed alike
     each_layer: Runs
 
@@ -60,7 +59,7 @@ def search_room(
     """Room for searches near a placement on some of all devices. `ranges`: of layers that are changed alike."""
     n_layers, n_groups, n_units, begins = shape.n_layers, shape.n_groups, shape.ffn_units, begins_of(shape)
     most, one = most_changes(n, len(ranges), n_groups, n_units), np.ones(n_layers, np.int64)
-    near_count = most + n * (n - 1) // 2 * 3 + n + 2 + MOST_EARLIER + 1
+    others = n * (n - 1) // 2 * 3 + n + (2 if divide else 0)
 
     known, chosen = (
         batch_room(1 + MOST_EARLIER, n_layers, n),
@@ -69,18 +68,18 @@ def search_room(
     known_at, chosen_at, ends = fields_of(Batch, known), fields_of(ChosenDevices, chosen), batch_room(MOST, n_layers, n)
     first = 1, 1, n_layers * n, n_layers, n_layers * n  # numbers of the first of these placements
     rest = [part + 8 * length for part, length in zip(known_at[3:8], first, strict=True)]
-    changed, found, keys = np.array(ranges, np.int64), np.empty(2, np.int64), np.empty((2, n))
+    changed, keys = np.array(ranges, np.int64), np.empty((2, n))
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
     return SearchRoom(
         sizes=(begins[-1], n_layers, n_groups, n_units),
-        near_count=near_count,
+        near_count=most + others + MOST_EARLIER + 1,
+        others=others,
         base=blank(Base, *sizes, 2, n_layers * n, n_layers, n_layers * n),
-        near=batch_room(near_count, n_layers, n),
+        near=batch_room(most + others + MOST_EARLIER + 1, n_layers, n),
         changes=batch_room(most, n_layers, n),
         best=blank(Best, 3, 3),
         ends=ends,
         ends_numbers=ends.values[0].view(np.int64),
-        pair=batch_room(2, n_layers, n),
         times=blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 3),
         known=known,
         known_at=known_at,
@@ -89,8 +88,7 @@ def search_room(
         chosen_at=chosen_at,
         begin=chosen.values[0][:3].view(np.int64),
         blocks_at=(*(chosen_at.owners + 8 * at for at in begins[:-1]), chosen_at.s_per_bit, chosen_at.delay_s),
-        seeds=packed(Seeds, len(ranges), changed, chosen_at.devices, *keys, found),
-        found=found,
+        seeds=packed(Seeds, chosen_at.devices, *keys),
         ranges=changed,
         each_layer=Runs(np.arange(n_layers), one),
     )

@@ -4,7 +4,7 @@ LLVM makes the code in memory, in three quarters of a second, when it is first a
 """
 
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -61,13 +61,11 @@ class _Functions(NamedTuple):
     best_near: Any
     best_change: Any
     fastest: Any
-    surround: Any
     write_others: Any
     find_ends: Any
     moving_s: Any
     moving_each_s: Any
     choose: Any
-    write_pair: Any
     write_owners: Any
     observe_operations: Any
     observe_messages: Any
@@ -85,9 +83,9 @@ def functions() -> _Functions:
     every = (
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
-        *(share_seeds.fastest, share_seeds.surround, share_seeds.write_others, share_ends.find_ends),
+        *(share_seeds.fastest, share_seeds.write_others, share_ends.find_ends),
         *(share_assigned.moving_s, share_assigned.moving_each_s),
-        *(share_known.choose, share_known.write_pair, share_known.write_owners),
+        *(share_known.choose, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages, watch_links.fit),
         *(watch_courses.observe_slowdowns, watch_view.write_view),
     )
@@ -132,6 +130,7 @@ class _StepSizes(NamedTuple):
     fields: tuple[float, ...]
     works: Packed
     scratch: Packed
+    passing: Packed  # tables that nobody keeps
 
 
 @lru_cache(maxsize=16)
@@ -151,7 +150,30 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
     more = of_heads(past + 1) - heads  # works of heads are affine in `past`
     fields = n, shape.n_layers, row, units_row, star, *bits, *lengths
     parts = packed(StepWorks, works.flops, works.bytes_read, past, heads, more)
-    return _StepSizes(fields, parts, scratch_for(n, shape.n_layers, row, units_row))
+    return _StepSizes(fields, parts, scratch_for(n, shape.n_layers, row, units_row), blank(StepTables, *fields))
+
+
+class StepTerms(NamedTuple):
+    """Terms of a decode step with any positions cached."""
+
+    sizes: _StepSizes
+    speeds: Packed
+    links: Packed
+    rows: IntArray
+
+    @classmethod
+    def of(cls, view: ClusterView, devices: IntArray, past: int) -> Self:
+        """`devices`: [n], ascending. `past`: positions that are cached."""
+        costs = view.costs.at_step(1, past)
+        begin = 0 if costs.of_every_step else past  # at which sizes are known
+        speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
+        sizes = _step_sizes(costs, len(devices), begin, star=view.star)
+        return cls(sizes, speeds, *links_between(view.links, devices))
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The terms as machine code takes them."""
+        return self.speeds.at, self.links.at, address_of(self.rows), self.sizes.works.at
 
 
 class StepCode:
@@ -159,26 +181,15 @@ class StepCode:
 
     def __init__(self, view: ClusterView, devices: IntArray, past: int) -> None:
         """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
-        self._functions, costs, n = functions(), view.costs.at_step(1, past), len(devices)
-        begin = 0 if costs.of_every_step else past  # at which sizes are known
-        fields, works, self.scratch = _step_sizes(costs, n, begin, star=view.star)
-        self.tables = blank(StepTables, *fields)
-        speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
-        links, rows = links_between(view.links, devices)
-        self._functions.fill(self.tables.at, speeds.at, links.at, address_of(rows), works.at, past)
+        self._functions, terms = functions(), StepTerms.of(view, devices, past)
+        self.tables, self.scratch = blank(StepTables, *terms.sizes.fields), terms.sizes.scratch
+        self._functions.fill(self.tables.at, *terms.arguments, past)
 
     def steps(self, near: Folded) -> FloatArray:
         """Time of a step of each placement: [k]."""
         found, batch = np.empty(len(near)), batch_of(near)
-        self._functions.steps(self.tables.at, batch.at, self.scratch.at, address_of(found))
+        self._functions.steps(self.tables.at, batch.at, self.scratch.at, len(found), address_of(found))
         return found
-
-    def steps_of(self, batch: Packed, k: int) -> list[float]:
-        """Time of a step of each placement of a batch: [k]."""
-        found = np.empty(k)
-        self._functions.steps(self.tables.at, batch.at, self.scratch.at, address_of(found))
-        steps_s: list[float] = found.tolist()
-        return steps_s
 
     def costs(self, near: Folded, known: Requirements, price: float, below: float, missing: float) -> FloatArray:
         """Step and migration of each placement, as `share_costs.costs` says: [k]."""
@@ -228,7 +239,7 @@ class NeedsCode:
         """Whether devices have room for all that a migration to a placement brings, beside all that they hold."""
         both = Folded.of(ShareArrays.joined([self._moving.begin, shares]))
         batch, ways = batch_of(both), self.ways(both.runs)
-        found = self._functions.have_room(self.memory.at, ways.at, batch.at, self.scratch.at, self._copied)
+        found = self._functions.have_room(self.memory.at, ways.at, batch.at, self.scratch.at, 1, self._copied)
         return bool(found)
 
     def ways(self, runs: Runs) -> Packed:

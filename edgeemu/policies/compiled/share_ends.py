@@ -6,6 +6,7 @@ Of models of few layers, whose small changes are all in one batch.
 from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, begin_best, find_best, keep_third
+from edgeemu.policies.compiled.share_fill import LinkTables, Speeds, StepWorks, fill
 from edgeemu.policies.compiled.share_moves import fill_moves
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, write_base
@@ -22,8 +23,10 @@ MOST = 1 + 2 * BEGUN  # placements: the one in force, and ends
 
 
 class Terms(NamedTuple):
-    """Terms of a search."""
+    """Terms of a search, which begin as `CostTerms` do."""
 
+    second: float
+    missing: float
     others: int  # placements near that are no small changes of the one in force
     work: float  # for which changes are judged
     no_room: float  # share of the work of judging a placement that is memory
@@ -37,7 +40,7 @@ class EndTimes(NamedTuple):
     """Places to write in: of the placement in force and of the ends, and of those where descents begin."""
 
     costs: Floats  # [MOST]
-    steps_s: Floats  # [MOST]
+    steps_s: Floats  # [MOST] of the ends alone
     begun: Ints  # [BEGUN]
     begun_costs: Floats  # [BEGUN]
     numbers: Ints  # [3]
@@ -45,10 +48,14 @@ class EndTimes(NamedTuple):
 
 def find_ends(
     t: StepTables,
+    v: Speeds,
+    links: LinkTables,
+    rows: Ints,
+    q: StepWorks,
+    past: int,
     m: MemoryTables,
     y: WayTables,
     w: Scratch,
-    p: CostTerms,
     near: Batch,
     s: Base,
     b: Batch,
@@ -56,12 +63,14 @@ def find_ends(
     e: Batch,
     f: EndTimes,
     g: Terms,
+    p: CostTerms,
 ) -> int:
     """Write the placement in force into `e`, and after it where descents from the best near it end, each once.
 
     How many placements these are. `near`: with others than small changes, and room for these. `b`: room for those of
     later placements, `s`: for what all are made of.
     """
+    fill(t, v, links, rows, q, past)
     begin_search(y, s, b)
     begin_search(y, s, e)
     write_base(s, e, 0)
@@ -74,10 +83,7 @@ def find_ends(
     keep_third(r)
     find_changes(t, m, y, s, near, w, p, r, limit, g.ranges, g.n_ranges, 1, g.others, 1, False, f.numbers)
     f.costs[0] = before
-    for turn in range(BEGUN):
-        f.begun[turn] = r.at[turn]
-        f.begun_costs[turn] = r.costs[turn]
-    if t.n_layers == 1:
+    if _note_begun(f, r) > 0 and t.n_layers == 1:
         fill_moves(t, y, w)
     count, work = 1, g.work
     for turn in range(BEGUN):
@@ -95,8 +101,18 @@ def find_ends(
                 cost = r.costs[0]
                 _go_on_from(s, b, r.at[0])
             count = _note_end(e, f, s, count, cost)
-    for which in range(count):
+    for which in range(1, count):
         f.steps_s[which] = step_s(t, e, w, which)
+    return count
+
+
+def _note_begun(f: EndTimes, r: Best) -> int:
+    """Note where descents begin; how many do."""
+    count = 0
+    for turn in range(BEGUN):
+        f.begun[turn] = r.at[turn]
+        f.begun_costs[turn] = r.costs[turn]
+        count += r.at[turn] != NONE
     return count
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_fill import LinkTables, copy_links
-from edgeemu.policies.compiled.share_neighbours import copy_placement
 from edgeemu.policies.compiled.tables import Batch
 from edgeemu.policies.view.block_owners import IN_SHARDS
 from edgeemu_kernels.arrays import Floats, Ints
@@ -107,14 +106,6 @@ def _count(c: ChosenDevices, owners: Ints, parts: int, counts: Ints, n: int) -> 
         counts[a] = 0
     for part in range(parts):
         counts[c.places[owners[part]]] += 1
-
-
-def write_pair(e: Batch, which: int, pair: Batch) -> None:
-    """Write the first placement of a batch, and another one."""
-    for run in range(e.n_runs):
-        pair.lengths[run] = e.lengths[run]
-    copy_placement(e, 0, pair, 0)
-    copy_placement(e, which, pair, 1)
 
 
 def write_owners(a: BlockTables, b: Batch, which: int, g: Assigned, p: Layouts, owners: Ints) -> None:

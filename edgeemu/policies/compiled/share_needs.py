@@ -152,15 +152,15 @@ def migrations(y: WayTables, b: Batch, w: Scratch, found_s: Floats) -> None:
         found_s[which] = migration_s(y, b, w, which)
 
 
-def have_room(m: MemoryTables, y: WayTables, b: Batch, w: Scratch, copied: int) -> int:
-    """Whether devices have room for what comes to the second of two placements, beside what the first one takes.
+def have_room(m: MemoryTables, y: WayTables, b: Batch, w: Scratch, which: int, copied: int) -> int:
+    """Whether devices have room for what comes to one placement of a batch, beside what the first one takes.
 
     `copied`: bytes that each needs besides.
     """
     members = 0
     for run in range(b.n_runs):
         members = max(members, _members(m, b, run))
-    migration_s(y, b, w, 1)
+    migration_s(y, b, w, which)
     for device in range(m.n):
         arriving = w.weights[device] + w.caches[device] + copied
         if _held(m, b, 0, device, members) + arriving > y.capacity[device]:

@@ -11,10 +11,8 @@ from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import (
     WITH_HEADS,
     Base,
-    changes,
     copy_placement,
     elsewhere,
-    ends,
     write_base,
     write_normally,
 )
@@ -48,12 +46,9 @@ class LayerWorks(NamedTuple):
 class Seeds(NamedTuple):
     """Terms of the placements that are looked at, and places to write in."""
 
-    n_ranges: int
-    ranges: Ints  # [n_ranges, 2] of layers that are changed alike
     devices: Ints  # [n] chosen ones
     weights: Floats  # [n]
     keys: Floats  # [n]
-    found: Ints  # [2] how many are small changes, and the bytes that the placement in force lacks
 
 
 def fastest(v: AllDevices, p: LayerWorks, layers_s: Floats, size: int, chosen: Ints) -> None:
@@ -77,19 +72,13 @@ def _block_s(v: AllDevices, a: int, flops: float, bytes_read: float) -> float:
     return max(flops / v.flops_per_s[a], bytes_read / v.mem_bytes_per_s[a]) + v.overhead_s[a]
 
 
-def surround(m: MemoryTables, y: WayTables, v: AllDevices, p: LayerWorks, s: Base, b: Batch, o: Batch, g: Seeds) -> int:
-    """Write all placements near the one in force; how many they are. `o`: those that the run has left."""
-    begin_search(y, s, b)
-    g.found[0] = ends(s, b, 0)
-    for at in range(g.n_ranges):
-        g.found[0] = changes(s, b, g.found[0], g.ranges[2 * at], g.ranges[2 * at + 1])
-    return write_others(m, y, v, p, s, b, o, g, g.found[0])
-
-
 def write_others(
     m: MemoryTables, y: WayTables, v: AllDevices, p: LayerWorks, s: Base, b: Batch, o: Batch, g: Seeds, count: int
 ) -> int:
-    """Write the placements near the one in force that are no small changes of it; the number of placements."""
+    """Write the placements near the one in force that are no small changes of it; bytes that itself lacks.
+
+    `count`: where they begin. `o`: those that the run has left.
+    """
     begin_search(y, s, b)
     count = elsewhere(s, b, count)
     for device in range(s.n):
@@ -110,8 +99,7 @@ def write_others(
         copy_placement(o, which, b, count)
         count += 1
     write_base(s, b, count)
-    g.found[1] = missing_bytes(m, y, b, count)
-    return count
+    return missing_bytes(m, y, b, count)
 
 
 def _heads_bytes(p: LayerWorks) -> float:

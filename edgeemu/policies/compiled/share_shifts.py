@@ -85,19 +85,20 @@ def find_changes(
     """
     begin_batch(b, w)
     begin_best(r, below)
-    giver, limit, numbers[0] = fill_floors(t, y, s, b, w, p, begin), np.inf, 0
+    giver, numbers[0] = fill_floors(t, y, s, b, w, p, begin), 0
     count, done = ends(s, b, begin) if with_ends == 1 else begin, begin
     for at in range(n_ranges):
         first, after = ranges[2 * at], ranges[2 * at + 1]
-        for what in range(KINDS):
-            before, number, most = 0, 1, s.n_units if what == UNITS else s.n_groups
+        for what in range(KINDS + 1):
+            before, number, most = 0, 1, 1 if what == KINDS else (s.n_units if what == UNITS else s.n_groups)
             while before < most:
                 limit = r.costs[last] * (1.0 + ROUNDING) if giver != NONE else np.inf
-                count = _shifts_below(y, s, b, w, count, first, after, what, before, number, giver, limit, numbers)
+                if what == KINDS:
+                    count = _gathered_below(t, s, b, count, first, after, limit, numbers)
+                else:
+                    count = _shifts_below(y, s, b, w, count, first, after, what, before, number, giver, limit, numbers)
                 find_best(t, m, y, b, w, p, r, done, count, last, far)
                 done, before, number = count, number, min(2 * number, most)
-        count = _gathered_below(t, s, b, count, first, after, limit, numbers)
-    find_best(t, m, y, b, w, p, r, done, count, last, far)
     numbers[0] += count - begin
     numbers[2] = count - begin
 

@@ -247,8 +247,8 @@ def begin_batch(b: Batch, w: Scratch) -> None:
             layer += 1
 
 
-def steps(t: StepTables, b: Batch, w: Scratch, times_s: Floats) -> None:
-    """Compute the steps of all placements of a batch: [k]."""
+def steps(t: StepTables, b: Batch, w: Scratch, count: int, times_s: Floats) -> None:
+    """Compute the steps of the first placements of a batch: [count]."""
     begin_batch(b, w)
-    for which in range(b.k):
+    for which in range(count):
         times_s[which] = step_s(t, b, w, which)

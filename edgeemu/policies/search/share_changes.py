@@ -122,8 +122,9 @@ class Known:
 
     def ends(self, judge: ShareJudge, price: float) -> tuple[float, list[End]]:
         """Cost of the placement, and where a search near it ends. `price`: of a second of a migration."""
-        if self.code is not None and judge.code is not None:
-            before, ends = self.code.found(judge.code, price, RULES if self.fits else RULES._replace(worth=0.0))
+        if self.code is not None and judge.has_code:
+            rules = RULES if self.fits else RULES._replace(worth=0.0)
+            before, ends = self.code.found(judge.view, judge.past, price, rules)
             return before, list(starmap(End, ends))
         return self.search(judge, price).ends_near(self.base, self.near, fits=self.fits)
 
@@ -156,8 +157,8 @@ class Known:
 
     def is_slower(self, end: End) -> bool:
         """Whether the next step of a placement with divided layers, or from such a one, takes longer than without."""
-        if self.code is not None and end.which is not None and self.present.code is not None:
-            before, after = self.present.code.steps_of(self.code.pair(end.which), 2)
+        if self.code is not None and end.which is not None and self.present.has_code:
+            before, after = self.code.steps_of(self.view, self.present.past, end.which)
             slower = after > before * (1 + SLOWER)
         else:
             slower = _is_slower(self.present, end.shares, self.base)

@@ -49,18 +49,21 @@ class ShareJudge:
 
     def __init__(self, view: ClusterView, devices: IntArray, horizon: int) -> None:
         """`horizon`: decode steps to come that count."""
-        self.view, self.devices, self._past = view, devices, view.past + horizon // 2
+        self.view, self.devices, self.past = view, devices, view.past + horizon // 2
         self._energy = ShareEnergy(view, devices) if view.objective == "energy" else None
         by_latency = self._energy is None and not view.length
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
         self._tokens = max(1, view.total_tokens - view.prompt_tokens)
-        alone = view.sequences == 1 and MessageTimes.of(view, devices) is None
-        self._steps = StepCode(view, devices, self._past) if alone and pays(view) else None
+        self._quick = view.sequences == 1 and pays(view) and MessageTimes.of(view, devices) is None
+
+    @cached_property
+    def _steps(self) -> StepCode | None:
+        return StepCode(self.view, self.devices, self.past) if self._quick else None
 
     @cached_property
     def decode(self) -> ShareTimes:
         """Times of the parts of a decode step in the middle of those to come."""
-        return ShareTimes(self.view, self.devices, self._past)
+        return ShareTimes(self.view, self.devices, self.past)
 
     @cached_property
     def memory(self) -> ShareMemory:
@@ -74,6 +77,11 @@ class ShareJudge:
     def by_decode_steps(self) -> bool:
         """Whether nothing costs less than its decode step takes."""
         return self._energy is None and self._prompt is None
+
+    @property
+    def has_code(self) -> bool:
+        """Whether there is machine code for costs."""
+        return self._quick and self.by_decode_steps
 
     @property
     def code(self) -> StepCode | None:
