@@ -6,7 +6,6 @@ from typing import Any, Self
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.blocks import Kind
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables
 from edgeemu.policies.compiled.share_code import batch_of, functions
 from edgeemu.policies.compiled.share_known import Layouts
@@ -34,13 +33,11 @@ class BlocksCode:
 
         `sizes`: how many devices are chosen, and numbers of a placement's owners, of layers, groups, units.
         """
-        (n, self._size, n_layers, n_groups, n_units), view, each = sizes, costs.view, costs.weight_bytes
+        (n, self._size, n_layers, n_groups, n_units), view = sizes, costs.view
         self._functions, self._layouts, self._shape = functions(), layouts, view.costs.shape
         self._assigned = _assigned(n, n_layers, n_groups, n_units)
-        numbers = n, n_groups, n_units, view.weights_on_flash, view.flash_bytes_per_s
-        ends = each[Kind.EMBED], each[Kind.LM_HEAD], costs.table_bytes
-        blocks = each[Kind.HEAD], costs.group_cache_bytes, each[Kind.PROJ], each[Kind.FFN]
-        self._tables = packed(BlockTables, *numbers, *ends, *blocks, *costs.shards, *arrays)
+        numbers = n, n_groups, n_units, view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes
+        self._tables = packed(BlockTables, *numbers, *costs.sizes, *arrays)
 
     @classmethod
     def of(cls, costs: MoveCosts, devices: IntArray, owners: BlockOwners) -> Self:

@@ -15,7 +15,7 @@ from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.search_room import MOST_EARLIER, batch_room, search_room
 from edgeemu.policies.compiled.share_code import StepTerms, functions, links_between, memory_tables, scratch_for
 from edgeemu.policies.compiled.share_ends import MOST, Terms
-from edgeemu.policies.compiled.share_known import DeviceRoom, Layouts
+from edgeemu.policies.compiled.share_known import Layouts
 from edgeemu.policies.compiled.share_seeds import AllDevices, LayerWorks
 from edgeemu.policies.compiled.tables import WayTables
 from edgeemu.policies.view.block_owners import BlockOwners
@@ -52,12 +52,12 @@ class _RunSizes(NamedTuple):
 def _sizes_of(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, star: bool) -> _RunSizes:
     last = costs.at_step(1, total - 1)
     held = share_bytes(last, rows, total, concurrent, n, star=star)
-    return _RunSizes(memory_tables(held), held.copied, held.most, _works_at(costs, total - 1))
+    return _RunSizes(memory_tables(held), held.copied, held.most, _works(last, 0 if last.of_every_step else total - 1))
 
 
 @lru_cache(maxsize=16)
-def _layer_works(costs: Costs, past: int) -> tuple[list[float], list[float]]:
-    """Works of a layer with so many positions cached, as `LayerWorks` has them, and what each more adds: [8] each."""
+def _works(costs: Costs, begin: int) -> Packed:
+    """Works of a layer from so many cached positions on."""
 
     def works(past: int) -> FloatArray:
         one, two = (costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2))
@@ -66,31 +66,22 @@ def _layer_works(costs: Costs, past: int) -> tuple[list[float], list[float]]:
         rest = (costs.work(kind, 1, 1, past) for kind in (Kind.PROJ, Kind.FFN))
         return np.array([*heads, *chain.from_iterable(rest)], np.float64)
 
-    here = works(past)
-    return here.tolist(), (works(past + 1) - here).tolist()
-
-
-def _works_at(costs: Costs, past: int) -> Packed:
-    """Works of a layer with so many positions cached."""
-    begin = 0 if costs.of_every_step else past  # at which they are known
-    works = [here + (past - begin) * more for here, more in zip(*_layer_works(costs, begin), strict=True)]
-    return packed(LayerWorks, costs.shape.n_groups, *works)
+    here = works(begin)
+    return packed(LayerWorks, costs.shape.n_groups, begin, here, works(begin + 1) - here)
 
 
 def _cluster(view: ClusterView) -> Packed:
     """All devices as they are now."""
-    return packed(AllDevices, view.n_devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
+    speeds = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
+    return packed(AllDevices, len(view.memory_bytes), *speeds, view.memory_bytes)
 
 
 def fastest(view: ClusterView, size: int) -> list[int]:
     """The devices on which a complete layer takes least, the first where they are alike."""
-    costs = view.costs.at_step(1, view.past)
-    chosen, layers_s, works = (
-        np.empty(size, np.int64),
-        np.empty(view.n_devices),
-        _works_at(costs, view.past),
-    )
-    functions().fastest(_cluster(view).at, works.at, address_of(layers_s), size, address_of(chosen))
+    past, costs = view.past, view.costs.at_step(1, view.past)
+    chosen, layers_s = np.empty(size, np.int64), np.empty(view.n_devices)
+    works = _works(costs, 0 if costs.of_every_step else past)
+    functions().fastest(_cluster(view).at, works.at, past, address_of(layers_s), size, address_of(chosen))
     found: list[int] = chosen.tolist()
     return found
 
@@ -103,41 +94,34 @@ class EndsCode:
         view: ClusterView,
         costs: MoveCosts,
         devices: IntArray,
-        owners: list[BlockOwners],
+        known: int,
+        owners: IntArray,
         ranges: tuple[tuple[int, int], ...],
     ) -> None:
-        """`owners`: of the placement in force and of others. `ranges`: of layers that are changed alike."""
-        workload, n = view.workload, len(devices)
+        """`owners`: of the blocks of so many `known` placements. `ranges`: of layers that are changed alike.
+
+        The first of them is the one in force.
+        """
+        workload, n, prices = view.workload, len(devices), costs.prices
         sequences = workload.prompt_tokens, workload.total_tokens, workload.concurrent
         self._functions, self._view, self._costs, self._devices, self._n = functions(), view, costs, devices, n
         self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, divide=view.divide)
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
-        links, rows = links_between(costs.prices.links, devices)
-        cluster = packed(DeviceRoom, view.n_devices, sizes.most, view.memory_bytes, costs.prices.processor_s_per_bit)
-        assert len(owners) <= 1 + MOST_EARLIER, "there is no room for so many"
-        numbers = np.concatenate([each.numbers for each in owners])
-        self._layouts = packed(Layouts, len(owners), *room.sizes, numbers, devices)
-        tables = self._layouts.at, cluster.at, links.at, address_of(rows)
-        known: int = self._functions.choose(*tables, room.chosen.at, room.known.at)
-        self.is_placed = known > 0  # whether the placement in force is on the devices
+        assert known <= 1 + MOST_EARLIER, "there is no room for so many"
+        self._layouts = packed(Layouts, known, *room.sizes, owners, devices)
+        (links, rows), cluster = links_between(prices.links, devices), _cluster(view)
+        handled_s_per_bit = address_of(prices.processor_s_per_bit)
+        tables = self._layouts.at, cluster.at, handled_s_per_bit, links.at, address_of(rows), sizes.most
+        placed: int = self._functions.choose(*tables, room.chosen.at, room.known.at)
+        self.is_placed = placed > 0  # whether the placement in force is on the devices
         if self.is_placed:
-            self._ways = self._pack_ways()
-            self._tables = sizes.memory.at, self._ways.at, _cluster(view).at, sizes.works.at, room.base.at
-            self._others, self._count = (room.earlier[known - 1].at, room.seeds.at), room.others + known - 1
-            found: int = self._functions.write_others(*self._tables, room.near.at, *self._others, 0)
-            self.missing_bytes = found  # of the placement in force
-
-    def _pack_ways(self) -> Packed:
-        """The placement where moves begin, and the prices of moves."""
-        costs, view, chosen, known = self._costs, self._view, self._room.chosen_at, self._room.known_at
-        sizes, shards, (ample, *ends) = costs.weight_bytes, costs.shards, self._room.begin.tolist()
-        return packed(
-            *(WayTables, self._n, view.costs.shape.n_groups, view.weights_on_flash),
-            *(sizes[Kind.HEAD], shards.column, shards.unit, sizes[Kind.EMBED], sizes[Kind.LM_HEAD]),
-            *(costs.table_bytes, costs.group_cache_bytes, view.flash_bytes_per_s, *ends),
-            *(known.heads, known.proj, known.units, chosen.s_per_bit, chosen.handled_s_per_bit),
-            *(ample, chosen.capacity),
-        )
+            numbers = n, room.sizes[2], view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes
+            self._ways = packed(WayTables, *numbers, *costs.sizes, *room.begin.tolist(), *room.ways_at)
+            works = sizes.works.at, workload.total_tokens - 1
+            self._tables = sizes.memory.at, self._ways.at, cluster.at, *works, room.base.at
+            self._others, self._count = (room.earlier[placed - 1].at, room.seeds.at), room.others + placed - 1
+            missing: int = self._functions.write_others(*self._tables, room.near.at, *self._others, 0)
+            self.missing_bytes = missing  # of the placement in force
 
     def found(
         self, view: ClusterView, past: int, price: float, rules: SearchRules

@@ -40,6 +40,7 @@ class SearchRoom(NamedTuple):
     chosen: Packed
     chosen_at: ChosenDevices
     begin: IntArray  # [3] of these, `found`
+    ways_at: tuple[Any, ...]  # of these, and of `known`, what `WayTables` points to
     blocks_at: tuple[Any, ...]  # of these, who has which block now, and links, as `BlockTables` has them
     seeds: Packed
     ranges: IntArray  # of layers that are changed alike
@@ -87,6 +88,10 @@ def search_room(
         chosen=chosen,
         chosen_at=chosen_at,
         begin=chosen.values[0][:3].view(np.int64),
+        ways_at=(
+            *(known_at.heads, known_at.proj, known_at.units),
+            *(chosen_at.s_per_bit, chosen_at.handled_s_per_bit, chosen_at.capacity),
+        ),
         blocks_at=(*(chosen_at.owners + 8 * at for at in begins[:-1]), chosen_at.s_per_bit, chosen_at.delay_s),
         seeds=packed(Seeds, chosen_at.devices, *keys),
         ranges=changed,

@@ -19,13 +19,13 @@ class BlockTables(NamedTuple):
     n_units: int
     on_flash: bool
     flash_bytes_per_s: float
-    embed: float
-    lm_head: float
-    table: float  # that the two share
-    head: float
     cache: float  # of a group
+    head: float  # weights, from here on
     proj: float
     ffn: float
+    embed: float
+    lm_head: float
+    table: float  # that the ends share
     first_column: float  # with the bias
     column: float
     first_unit: float

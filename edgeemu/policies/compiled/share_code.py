@@ -254,7 +254,8 @@ class NeedsCode:
         begin = old.heads[0], old.proj[0], old.units[0]
         if len(first) < len(old.proj[0]):
             begin = begin[0][first], begin[1][first], begin[2][first]
-        sizes = y.head, y.column, y.unit, y.embed, y.lm_head, y.table, y.cache, y.flash_bytes_per_s
-        ends = int(old.embed[0]), int(old.lm_head[0])
-        tables = *map(np.ascontiguousarray, begin), y.s_per_bit, y.handled_s_per_bit
-        return packed(WayTables, old.heads.shape[2], y.n_groups, y.on_flash, *sizes, *ends, *tables, *self._room)
+        numbers = old.heads.shape[2], y.n_groups, y.on_flash, y.flash_bytes_per_s, y.cache, *y.sizes
+        ample, capacity = self._room
+        ends = ample, int(old.embed[0]), int(old.lm_head[0])
+        tables = *map(np.ascontiguousarray, begin), y.s_per_bit, y.handled_s_per_bit, capacity
+        return packed(WayTables, *numbers, *ends, *tables)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_fill import LinkTables, copy_links
+from edgeemu.policies.compiled.share_seeds import AllDevices
 from edgeemu.policies.compiled.tables import Batch
 from edgeemu.policies.view.block_owners import IN_SHARDS
 from edgeemu_kernels.arrays import Floats, Ints
@@ -24,15 +25,6 @@ class Layouts(NamedTuple):
     devices: Ints  # [n] chosen ones, ascending
 
 
-class DeviceRoom(NamedTuple):
-    """All devices, as migrations know them."""
-
-    n: int
-    most: int  # bytes of any placement on one of them
-    memory_bytes: Ints  # [n]
-    handled_s_per_bit: Floats  # [n]
-
-
 class ChosenDevices(NamedTuple):
     """Places to write in: what the chosen devices have."""
 
@@ -46,10 +38,20 @@ class ChosenDevices(NamedTuple):
     delay_s: Floats  # [n, n]
 
 
-def choose(p: Layouts, v: DeviceRoom, links: LinkTables, rows: Ints, c: ChosenDevices, b: Batch) -> int:
+def choose(
+    p: Layouts,
+    v: AllDevices,
+    handled_s_per_bit: Floats,
+    links: LinkTables,
+    rows: Ints,
+    most: int,
+    c: ChosenDevices,
+    b: Batch,
+) -> int:
     """Write what the chosen devices have, and the placements that are on them alone; how many these are.
 
-    None, if the placement in force is on others too. `rows`: of the chosen devices among the links.
+    None, if the placement in force is on others too. `handled_s_per_bit`: of all devices, [v.n]. `rows`: of the chosen
+    ones among the links. `most`: bytes of any placement on one device.
     """
     c.found[0] = 1
     for device in range(v.n):
@@ -59,8 +61,8 @@ def choose(p: Layouts, v: DeviceRoom, links: LinkTables, rows: Ints, c: ChosenDe
         c.devices[a] = device
         c.places[device] = a
         c.capacity[a] = v.memory_bytes[device]
-        c.handled_s_per_bit[a] = v.handled_s_per_bit[device]
-        if v.memory_bytes[device] < v.most:
+        c.handled_s_per_bit[a] = handled_s_per_bit[device]
+        if v.memory_bytes[device] < most:
             c.found[0] = 0
     copy_links(links, rows, b.n, c.s_per_bit, c.delay_s)
     count = 0

@@ -19,6 +19,9 @@ from edgeemu.policies.compiled.share_neighbours import (
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
 
+FIRST_FLOPS, GROUP_FLOPS, FIRST_BYTES, GROUP_BYTES = range(4)  # among the works of a layer
+PROJ_FLOPS, FFN_FLOPS = 4, 6  # each before its bytes
+
 
 class AllDevices(NamedTuple):
     """All devices as they are now."""
@@ -27,20 +30,19 @@ class AllDevices(NamedTuple):
     flops_per_s: Floats  # [n]
     mem_bytes_per_s: Floats  # [n]
     overhead_s: Floats  # [n]
+    memory_bytes: Ints  # [n]
 
 
 class LayerWorks(NamedTuple):
-    """Works of the heads of a layer, as they are affine in their number; of its projection and feed-forward block."""
+    """Works of a layer, which are affine in what is cached: with `begin` positions, and what each more adds.
+
+    Operations and bytes of heads but for their groups, of a group, of the projection, of the feed-forward block.
+    """
 
     n_groups: int
-    first_flops: float  # of all but the groups
-    group_flops: float
-    first_bytes: float
-    group_bytes: float
-    proj_flops: float
-    proj_bytes: float
-    ffn_flops: float
-    ffn_bytes: float
+    begin: int
+    works: Floats  # [8]
+    more: Floats  # [8]
 
 
 class Seeds(NamedTuple):
@@ -51,15 +53,15 @@ class Seeds(NamedTuple):
     keys: Floats  # [n]
 
 
-def fastest(v: AllDevices, p: LayerWorks, layers_s: Floats, size: int, chosen: Ints) -> None:
+def fastest(v: AllDevices, p: LayerWorks, past: int, layers_s: Floats, size: int, chosen: Ints) -> None:
     """Find the devices on which a complete layer takes least, the first where they are alike: [size]."""
     for a in range(v.n):
-        computed_s = p.first_flops / v.flops_per_s[a] + v.overhead_s[a]
-        computed_s = computed_s + p.n_groups * (p.group_flops / v.flops_per_s[a])
-        read_s = p.first_bytes / v.mem_bytes_per_s[a] + v.overhead_s[a]
-        read_s = read_s + p.n_groups * (p.group_bytes / v.mem_bytes_per_s[a])
-        layers_s[a] = max(computed_s, read_s) + _block_s(v, a, p.proj_flops, p.proj_bytes)
-        layers_s[a] = layers_s[a] + _block_s(v, a, p.ffn_flops, p.ffn_bytes)
+        computed_s = _work(p, past, FIRST_FLOPS) / v.flops_per_s[a] + v.overhead_s[a]
+        computed_s = computed_s + p.n_groups * (_work(p, past, GROUP_FLOPS) / v.flops_per_s[a])
+        read_s = _work(p, past, FIRST_BYTES) / v.mem_bytes_per_s[a] + v.overhead_s[a]
+        read_s = read_s + p.n_groups * (_work(p, past, GROUP_BYTES) / v.mem_bytes_per_s[a])
+        layers_s[a] = max(computed_s, read_s) + _block_s(v, p, past, PROJ_FLOPS, a)
+        layers_s[a] = layers_s[a] + _block_s(v, p, past, FFN_FLOPS, a)
     for which in range(size):
         best = 0
         for a in range(v.n):
@@ -68,12 +70,30 @@ def fastest(v: AllDevices, p: LayerWorks, layers_s: Floats, size: int, chosen: I
         layers_s[best] = np.inf
 
 
-def _block_s(v: AllDevices, a: int, flops: float, bytes_read: float) -> float:
+def _work(p: LayerWorks, past: int, which: int) -> float:
+    return p.works[which] + (past - p.begin) * p.more[which]
+
+
+def _block_s(v: AllDevices, p: LayerWorks, past: int, which: int, a: int) -> float:
+    return _time_s(v, a, _work(p, past, which), _work(p, past, which + 1))
+
+
+def _time_s(v: AllDevices, a: int, flops: float, bytes_read: float) -> float:
+    """Time of some work on a device."""
     return max(flops / v.flops_per_s[a], bytes_read / v.mem_bytes_per_s[a]) + v.overhead_s[a]
 
 
 def write_others(
-    m: MemoryTables, y: WayTables, v: AllDevices, p: LayerWorks, s: Base, b: Batch, o: Batch, g: Seeds, count: int
+    m: MemoryTables,
+    y: WayTables,
+    v: AllDevices,
+    p: LayerWorks,
+    past: int,
+    s: Base,
+    b: Batch,
+    o: Batch,
+    g: Seeds,
+    count: int,
 ) -> int:
     """Write the placements near the one in force that are no small changes of it; bytes that itself lacks.
 
@@ -85,11 +105,12 @@ def write_others(
         _write_alone(s, b, count, device)
         count += 1
     if s.divide:
+        flops = _work(p, past, FIRST_FLOPS) + p.n_groups * _work(p, past, GROUP_FLOPS)
+        bytes_read = _work(p, past, FIRST_BYTES) + p.n_groups * _work(p, past, GROUP_BYTES)
         for a in range(s.n):
             device = g.devices[a]
-            heads_s = _block_s(v, device, p.first_flops + p.n_groups * p.group_flops, _heads_bytes(p))
-            layer_s = heads_s + _block_s(v, device, p.proj_flops, p.proj_bytes)
-            g.weights[a] = 1.0 / (layer_s + _block_s(v, device, p.ffn_flops, p.ffn_bytes))
+            layer_s = _time_s(v, device, flops, bytes_read) + _block_s(v, p, past, PROJ_FLOPS, device)
+            g.weights[a] = 1.0 / (layer_s + _block_s(v, p, past, FFN_FLOPS, device))
         _write_in_proportion(s, b, count, g)
         for a in range(s.n):
             g.weights[a] = y.capacity[a] + 1.0
@@ -100,10 +121,6 @@ def write_others(
         count += 1
     write_base(s, b, count)
     return missing_bytes(m, y, b, count)
-
-
-def _heads_bytes(p: LayerWorks) -> float:
-    return p.first_bytes + p.n_groups * p.group_bytes
 
 
 def begin_search(y: WayTables, s: Base, b: Batch) -> None:

@@ -68,14 +68,19 @@ class WayTables(NamedTuple):
     n: int
     n_groups: int
     on_flash: bool
-    head: float  # bytes of weights
-    column: float
-    unit: float
+    flash_bytes_per_s: float
+    cache: float  # bytes of a group's cache
+    head: float  # bytes of weights, from here on
+    proj: float
+    ffn: float
     embed: float
     lm_head: float
-    table: float
-    cache: float  # bytes of a group's cache
-    flash_bytes_per_s: float
+    table: float  # that the ends share
+    first_column: float  # with the bias
+    column: float
+    first_unit: float
+    unit: float
+    ample: bool  # every device has memory for everything
     old_embed: int
     old_lm_head: int
     old_heads: Ints  # [n_runs, n]
@@ -83,7 +88,6 @@ class WayTables(NamedTuple):
     old_units: Ints  # [n_runs, n]
     s_per_bit: Floats  # [n, n]
     handled_s_per_bit: Floats  # [n]
-    ample: bool  # every device has memory for everything
     capacity: Ints  # [n] bytes
 
 

@@ -53,14 +53,25 @@ def earlier_shares(view: ClusterView, devices: IntArray) -> ShareArrays:
     return _shares_of(Same(view.earlier), view.costs.shape, tuple(devices.tolist()))
 
 
-def earlier_owners(view: ClusterView) -> list[BlockOwners]:
-    """Owners of the placements that the run has left, but for those that divide a projection otherwise."""
-    return _earlier_owners(Same(view.earlier), view.costs.shape)
+def known_owners(view: ClusterView, current: Placement) -> tuple[int, IntArray]:
+    """Devices of the blocks of a placement, then of those that the run has left; how many placements these are.
+
+    Without those that divide a projection otherwise than with its heads, as the current one does not.
+    """
+    return _known_owners(Same(current), Same(view.earlier), view.costs.shape)
 
 
 def owners_of(placement: Placement, shape: ModelShape) -> BlockOwners | None:
     """Devices of a placement's blocks; None: a projection is not with its heads."""
-    return _owners_of(Same(placement), shape)
+    kept = _kept_owners(Same(placement), shape)
+    if not kept:
+        kept.append(BlockOwners.of(placement, shape))
+    return kept[0]
+
+
+def note_owners(placement: Placement, owners: BlockOwners) -> None:
+    """Note the devices of the blocks of a placement that was made of them."""
+    _kept_owners(Same(placement), owners.shape)[:] = [owners]
 
 
 def placed_on(placement: Placement, shape: ModelShape, devices: IntArray) -> "Placed | None":
@@ -76,14 +87,18 @@ class Placed(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _owners_of(known: Same[Placement], shape: ModelShape) -> BlockOwners | None:
-    return BlockOwners.of(known.kept, shape)
+def _kept_owners(known: Same[Placement], shape: ModelShape) -> list[BlockOwners | None]:  # noqa: ARG001
+    """Where the owners of a placement are kept, once somebody knows them."""
+    return []
 
 
 @lru_cache(maxsize=4)
-def _earlier_owners(known: Same[tuple[Placement, ...]], shape: ModelShape) -> list[BlockOwners]:
-    found = [owners_of(each, shape) for each in known.kept]
-    return [owners for owners in found if owners is not None]
+def _known_owners(
+    current: Same[Placement], earlier: Same[tuple[Placement, ...]], shape: ModelShape
+) -> tuple[int, IntArray]:
+    found = [owners_of(each, shape) for each in (current.kept, *earlier.kept)]
+    numbers = [owners.numbers for owners in found if owners is not None]
+    return len(numbers), np.concatenate(numbers)
 
 
 @lru_cache(maxsize=4)
@@ -101,7 +116,7 @@ def _shares_of(known: Same[tuple[Placement, ...]], shape: ModelShape, devices: t
 def _placed(known: Same[Placement], shape: ModelShape, devices: tuple[int, ...]) -> Placed | None:
     if not set(devices).issuperset(known.kept.owner.values()):
         return None
-    owners = _owners_of(known, shape)
+    owners = owners_of(known.kept, shape)
     if owners is None:
         return None
     among = owners.among(np.array(devices))

@@ -21,7 +21,7 @@ from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.ends_code import SearchRules
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
-from edgeemu.policies.search.going_back import Placed, owners_of, placed_on
+from edgeemu.policies.search.going_back import Placed, note_owners, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising
 from edgeemu.policies.search.share_search import LEAST_GAIN, MISSING, NO_ROOM, End, ShareJudge, ShareSearch
@@ -57,17 +57,16 @@ def make_ready(view: ClusterView) -> None:
 class Known:
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
-    def __init__(self, view: ClusterView, current: Placement, owners: BlockOwners) -> None:
-        """`owners`: the devices of its blocks."""
+    def __init__(self, view: ClusterView, current: Placement) -> None:
+        """`current`: of which each projection is whole, or with its heads."""
         self.current, self.devices = current, promising(view, [current], WORK_TO_CHOOSE)  # [n] that take part
         self.view, self.costs = view, MoveCosts(view)
-        self.code = ends_code(view, self.costs, self.devices, owners)
+        self.code = ends_code(view, self.costs, self.devices, current)
 
     @classmethod
     def of(cls, view: ClusterView, current: Placement) -> Self | None:
         """None: it is on more devices than are searched, or the shards of a projection are not with their heads."""
-        owners = owners_of(current, view.costs.shape)
-        known = None if owners is None else cls(view, current, owners)
+        known = None if owners_of(current, view.costs.shape) is None else cls(view, current)
         return known if known is not None and known.is_placed else None
 
     @property
@@ -153,7 +152,9 @@ class Known:
             owners = self.blocks.owners(end.shares)
         if owners is None:
             owners = end.shares.owners(0, self.view.costs.shape, self.owners).on(self.devices)
-        return owners.placement()
+        placement = owners.placement()
+        note_owners(placement, owners)  # who is asked next begins with them
+        return placement
 
     def is_slower(self, end: End) -> bool:
         """Whether the next step of a placement with divided layers, or from such a one, takes longer than without."""

@@ -50,6 +50,13 @@ def _shards(costs: Costs) -> ShardBytes:
     return ShardBytes(*(_shard_bytes(costs, part(0, at)) for part in (proj, ffn) for at in (0, 1)))
 
 
+@lru_cache(maxsize=16)
+def _sizes(costs: Costs) -> tuple[float, ...]:
+    table = float(costs.table_bytes()) if costs.shape.tied_embeddings else 0.0
+    kinds = Kind.HEAD, Kind.PROJ, Kind.FFN, Kind.EMBED, Kind.LM_HEAD
+    return (*(_weights(costs)[kind] for kind in kinds), table, *_shards(costs))
+
+
 class MoveCosts:
     """Bytes that blocks send when they move, and the time of moves."""
 
@@ -203,6 +210,11 @@ class MoveCosts:
             chunks[source, target] += self._chunks(sent_bits)
             flash_s[target] += size / self.view.flash_bytes_per_s if on_flash else 0.0
         return self._slowest_s(bits, chunks, flash_s)
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """Bytes of weights of a head, projection, feed-forward, of both ends, of their table, then of shards: [10]."""
+        return _sizes(self._costs)
 
     @property
     def shards(self) -> ShardBytes:

@@ -24,7 +24,7 @@ class ShareMigrations:
         sizes = costs.weight_bytes
         self.embed, self.lm_head, self.head = sizes[Kind.EMBED], sizes[Kind.LM_HEAD], sizes[Kind.HEAD]
         self.cache, self.table = costs.group_cache_bytes, costs.table_bytes
-        self.column, self.unit = costs.shards.column, costs.shards.unit
+        self.column, self.unit, self.sizes = costs.shards.column, costs.shards.unit, costs.sizes
 
     def arriving_bytes(self, shares: ShareArrays) -> FloatArray:
         """Bytes that each device receives, without the bias of a first shard: [k, n]."""
