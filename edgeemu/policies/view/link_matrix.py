@@ -196,8 +196,7 @@ class _ScaledRows(PairMatrix):
         return column
 
     def _make_pair(self, source: int, target: int) -> float:
-        which = self._scaling.find(np.array([source]), np.array([target]))
-        return self._base.pair(source, target) * float(self._factors[which[0]])
+        return self._base.pair(source, target) * float(self._factors[self._scaling.find_one(source, target)])
 
 
 @dataclass(frozen=True, slots=True)

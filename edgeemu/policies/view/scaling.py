@@ -62,6 +62,12 @@ class Scaling:
         at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
         return np.where(codes[at] == wanted, order[at], len(codes))
 
+    def find_one(self, source: int, target: int) -> int:
+        """Which a pair is; one more than there are if it is none."""
+        if self.n_devices <= ALL_AT_ONCE:
+            return int(self._table[source * self.n_devices + target])
+        return int(self.find(np.array([source]), np.array([target]))[0])
+
     def from_source(self, source: int) -> IntArray:
         """Which pairs are from a device."""
         codes, order = self._codes
