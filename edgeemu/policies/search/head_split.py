@@ -21,7 +21,7 @@ from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import MoveCosts, Pair
-from edgeemu.policies.view.step_time import MANY, HeldHeads, StepTimes
+from edgeemu.policies.view.step_time import StepTimes
 
 
 class Split(NamedTuple):
@@ -161,30 +161,12 @@ def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[Hea
     Of the moves that pay, one is from the latest device, and the stage then takes as long as the slots that are filled.
     That gives a limit, which rules out most devices, and most layers, before memory is counted.
     """
-    times = draft.times
-    if len(draft.ffn) < MANY:
-        ends = [(draft.source(layer), int(at)) for layer, at in enumerate(draft.proj)]
-        of_layers = [(*at, times.hop_s(*at), *draft.gathered(layer)) for layer, at in enumerate(ends)]
-    else:
-        of_layers = _gathered_in_many(draft)
     found = []
-    for source, gather, floor_s, holders, held_s in of_layers:
-        latest = int(held_s.argmax())
+    for layer, (holders, held_s) in enumerate(draft.all_gathered()):
+        source, gather, latest = draft.source(layer), int(draft.proj[layer]), int(held_s.argmax())
         limit_s = float(held_s[latest]) - costs.quickest_s(Kind.HEAD, int(holders[latest])) / tokens
-        found.append(HeadsStage(source, gather, floor_s, limit_s))
+        found.append(HeadsStage(source, gather, draft.times.hop_s(source, gather), limit_s))
     return found
-
-
-def _gathered_in_many(draft: PartialPlacement) -> list[tuple[int, int, float, IntArray, FloatArray]]:
-    """Source and projection of every layer, the time of x between them, and `PartialPlacement.gathered`."""
-    sources = np.append(draft.embed, draft.ffn[:-1])  # [n_layers]
-    held = HeldHeads.of(draft.groups)
-    gathered_s, starts = draft.times.all_gathered_s(sources, draft.proj, held), held.starts(len(sources))
-    ends = zip(sources.tolist(), draft.proj.tolist(), draft.times.hops_s(sources, draft.proj).tolist(), strict=True)
-    return [
-        (*at, held.devices[begin:end], gathered_s[begin:end])
-        for at, begin, end in zip(ends, starts, [*starts[1:], None], strict=True)
-    ]
 
 
 def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveCosts, tokens: float) -> Resplit:
@@ -251,12 +233,12 @@ def _exchange(
     free = [slot for slot in free if slot[0] < limit_s]
     heapify(taken)
     heapify(free)
-    found = _Exchange([], [], [-taken[0][0]], [])
-    while free and free[0][0] < found.left_s[-1]:
-        (filled_s, target, place), (_, source, last) = free[0], taken[0]
-        found.sources.append(chosen[source])
-        found.targets.append(chosen[target])
-        found.filled_s.append(filled_s)
+    sources, targets, left_s, filled_s = list[int](), list[int](), [-taken[0][0]], list[float]()
+    while free and free[0][0] < left_s[-1]:
+        (early_s, target, place), (_, source, last) = free[0], taken[0]
+        sources.append(chosen[source])
+        targets.append(chosen[target])
+        filled_s.append(early_s)
         after_s = price_s(target, place + 1) if place < held[target] + extra[target] else inf
         if after_s < limit_s:
             heapreplace(free, (after_s, target, place + 1))
@@ -266,8 +248,8 @@ def _exchange(
             heapreplace(taken, (-price_s(source, last - 1), source, last - 1))
         else:
             heappop(taken)
-        found.left_s.append(-taken[0][0] if taken else 0.0)
-    return found
+        left_s.append(-taken[0][0] if taken else 0.0)
+    return _Exchange(sources, targets, left_s, filled_s)
 
 
 def _best_number_of_moves(

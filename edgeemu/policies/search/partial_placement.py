@@ -12,7 +12,7 @@ from edgeemu.placement.placement import ends_meeting
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import MANY, HeldHeads, StepTimes
 
 UNPLACED = -1
 ENDS = (Kind.LM_HEAD, Kind.EMBED)
@@ -47,6 +47,14 @@ def _single(kind: Kind, layer: int) -> tuple[Kind, int]:
     return kind, 0 if kind in ENDS else layer
 
 
+class _Gathered(NamedTuple):
+    """The heads of a layer, and when their outputs are at proj: [m] each. `state`: source, proj, groups."""
+
+    state: tuple[int, int, bytes]
+    devices: IntArray
+    times_s: FloatArray
+
+
 class PartialPlacement:
     """Devices of all single blocks (-1: none yet), and the number of groups of each layer on each device.
 
@@ -64,7 +72,7 @@ class PartialPlacement:
         self.proj: IntArray = layout.proj.copy()  # [n_layers]
         self.ffn: IntArray = layout.ffn.copy()  # [n_layers]
         self.groups: IntArray = room.groups.copy()  # [n_layers, n_devices]
-        self._gathered: dict[int, tuple[tuple[int, int, bytes], FloatArray]] = {}  # by layer: for what, and times
+        self._gathered: list[_Gathered | None] = [None] * len(self.ffn)  # of each layer
         self._begin()
 
     @classmethod
@@ -210,15 +218,32 @@ class PartialPlacement:
     def gathered(self, layer: int) -> tuple[IntArray, FloatArray]:
         """Devices with groups of a placed layer, and when the outputs of each are at proj: [m] each.
 
-        The times are kept until something changes.
+        They are kept until something changes.
         """
-        groups = self.groups[layer]
-        devices, ends = groups.nonzero()[0], (self.source(layer), int(self.proj[layer]))
-        state = *ends, groups.tobytes()
-        kept = self._gathered.get(layer)
-        if kept is None or kept[0] != state:
-            kept = self._gathered[layer] = state, self.times.gathered_s(*ends, devices, groups[devices])
-        return devices, kept[1]
+        groups, ends = self.groups[layer], (self.source(layer), int(self.proj[layer]))
+        state, kept = (*ends, groups.tobytes()), self._gathered[layer]
+        if kept is None or kept.state != state:
+            devices = groups.nonzero()[0]  # [m]
+            kept = _Gathered(state, devices, self.times.gathered_s(*ends, devices, groups[devices]))
+            self._gathered[layer] = kept
+        return kept.devices, kept.times_s
+
+    def all_gathered(self) -> list[tuple[IntArray, FloatArray]]:
+        """`gathered` of all layers; those that have changed at once, if they are many."""
+        sources = np.append(self.embed, self.ffn[:-1])  # [n_layers]
+        states = list(zip(sources.tolist(), self.proj.tolist(), map(np.ndarray.tobytes, self.groups), strict=True))
+        kept = self._gathered
+        new = [at for at, state in enumerate(states) if (here := kept[at]) is None or here.state != state]
+        if len(new) >= MANY:
+            held = HeldHeads.of(self.groups[new])
+            times_s = self.times.all_gathered_s(sources[new], self.proj[new], held)
+            begins = held.starts(len(new)).tolist()
+            for layer, begin, end in zip(new, begins, [*begins[1:], None], strict=True):
+                kept[layer] = _Gathered(states[layer], held.devices[begin:end], times_s[begin:end])
+        elif new:
+            for layer in new:
+                self.gathered(layer)
+        return [(each.devices, each.times_s) for each in kept if each is not None]
 
     def layer_s(self, layer: int) -> float:
         """Time of a placed layer, from x at its source to the end of its feed-forward block."""
@@ -242,8 +267,13 @@ class PartialPlacement:
     def layers_s(self) -> list[float]:
         if len(self.ffn) == 1:
             return [self.layer_s(0)]
-        sources = np.concatenate([[self.embed], self.ffn[:-1]])  # [n_layers]
-        found: list[float] = self.times.layers_s(sources, self.proj, self.ffn, self.groups).tolist()
+        sources = np.append(self.embed, self.ffn[:-1])  # [n_layers]
+        if self.times.keeps_busy:
+            found_s = self.times.layers_s(sources, self.proj, self.ffn, self.groups)
+        else:
+            latest_s = np.array([times_s.max() for _, times_s in self.all_gathered()])  # [n_layers]
+            found_s = self.times.layers_from_s(latest_s, sources, self.proj, self.ffn)
+        found: list[float] = found_s.tolist()
         return found
 
     def step_s(self) -> float:

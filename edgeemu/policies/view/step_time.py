@@ -206,8 +206,12 @@ class StepTimes:
 
     def _layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, held: HeldHeads) -> FloatArray:
         """`layer_s` of many layers, vectorised."""
-        heads_s = np.maximum.reduceat(self.all_gathered_s(sources, projs, held), held.starts(len(projs)))
-        stage_s = np.maximum(self.hops_s(sources, projs), heads_s)
+        latest_s = np.maximum.reduceat(self.all_gathered_s(sources, projs, held), held.starts(len(projs)))
+        return self.layers_from_s(latest_s, sources, projs, ffns)
+
+    def layers_from_s(self, latest_s: FloatArray, sources: IntArray, projs: IntArray, ffns: IntArray) -> FloatArray:
+        """`layer_s` of many layers, from when the latest heads' outputs are there: [n_layers] each -> [n_layers]."""
+        stage_s = np.maximum(self.hops_s(sources, projs), latest_s)
         found: FloatArray = stage_s + self.proj_s[projs] + self.hops_s(projs, ffns) + self.ffn_s[ffns]
         return found
 
