@@ -235,13 +235,13 @@ def _exchange(
     heapify(free)
     sources, targets, left_s, filled_s = list[int](), list[int](), [-taken[0][0]], list[float]()
     while free and free[0][0] < left_s[-1]:
-        (early_s, target, place), (_, source, last) = free[0], taken[0]
+        (early_s, target, first), (_, source, last) = free[0], taken[0]
         sources.append(chosen[source])
         targets.append(chosen[target])
         filled_s.append(early_s)
-        after_s = price_s(target, place + 1) if place < held[target] + extra[target] else inf
+        after_s = price_s(target, first + 1) if first < held[target] + extra[target] else inf
         if after_s < limit_s:
-            heapreplace(free, (after_s, target, place + 1))
+            heapreplace(free, (after_s, target, first + 1))
         else:
             heappop(free)
         if last > 1:
