@@ -1,7 +1,7 @@
 """Learning from measurements by machine code: what `view.estimator` and `view.history` compute, in one call each."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,13 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.compiled.watch_courses import CourseForecasts, CourseTables
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
-from edgeemu.policies.compiled.watch_operations import DeviceTimes, ProgramOperations
+from edgeemu.policies.compiled.watch_operations import DeviceTimes, OperationKinds
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import KEPT, MOST_DEVICES, TURN
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, LinkMatrix, ScaledMatrix
-from edgeemu.policies.view.operation_times import KnownOperations
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 from edgeemu.policies.view.scaling import Scaling
 from edgeemu.timeline.columns import table
@@ -102,21 +101,6 @@ class LinksCode(LinkEstimates):
         return self._links.at, self._packed.at
 
 
-class _ProgramTables(NamedTuple):
-    """Operations of a program as machine code reads them, with the works of their kinds in steps of some rows."""
-
-    operations: KnownOperations
-    works: FloatArray
-    tables: Packed
-
-    @classmethod
-    def of(cls, operations: KnownOperations, works: FloatArray) -> Self:
-        """`works`: [2, n_kinds, 2]."""
-        kinds = operations.kinds
-        each = operations.devices, kinds.by_op, works.shape[1], works, kinds.known.computes, kinds.known.starts_kernel
-        return cls(operations, works, packed(ProgramOperations, *each))
-
-
 class EstimatorCode(Estimator):
     """Estimates from all measurements of a cluster so far, whose nominal links are dense."""
 
@@ -132,7 +116,7 @@ class EstimatorCode(Estimator):
         self._none_is_slow: LinkFactors | None = None  # of which no link is `TURN` times as slow as nominally
         self._devices = packed(DeviceTimes, n, self._smoothing, *speeds, *known, self._first, *room)
         self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
-        self._program = _ProgramTables.of(times.known, np.empty((2, 0, 2)))
+        self._works, self._kinds = np.empty((2, 0, 2)), Packed(b"", ())  # of the steps that were observed last
 
     def observe_executions(self, executions: Sequence[OperationRecord]) -> None:
         at, steps, _, *times = self._times.found(executions)
@@ -151,14 +135,16 @@ class EstimatorCode(Estimator):
 
         `columns`: places in the program, and instants, [n_operations] each.
         """
-        known = self._times.known
-        works = known.kinds.known.table(rows, past)
+        known, kinds = self._times.known, self._times.known.kinds.known
+        works = kinds.table(rows, past)
         if works is None:
             return False
-        if known is not self._program.operations or works is not self._program.works:
-            self._program = _ProgramTables.of(known, works)
-        tables, addresses = (self._devices.at, self._program.tables.at), map(address_of, columns)
-        return bool(self._functions.observe_operations(*tables, float(past), len(columns[0]), *addresses))
+        if works is not self._works:  # there are more kinds, or other rows
+            self._works = works
+            self._kinds = packed(OperationKinds, works.shape[1], works, kinds.computes, kinds.starts_kernel)
+        of_program = address_of(known.devices), address_of(known.kinds.by_op)
+        step = float(past), len(columns[0]), *map(address_of, columns)
+        return bool(self._functions.observe_operations(self._devices.at, self._kinds.at, *of_program, *step))
 
     def _view(self, unloaded: ClusterView, **others: Any) -> ClusterView:
         links, n = self._links, len(self._slowdown)

@@ -23,11 +23,9 @@ class DeviceTimes(NamedTuple):
     waited_s: Floats  # [n]
 
 
-class ProgramOperations(NamedTuple):
-    """Operations of a program, and the kinds of those that were executed before."""
+class OperationKinds(NamedTuple):
+    """Kinds of operations, with their works in steps of some rows."""
 
-    devices: Ints  # [n_ops]
-    kinds: Ints  # [n_ops] -1: not known yet
     n_kinds: int
     works: Floats  # [2, n_kinds, 2] operations and bytes with nothing cached, and what a position adds; NaN: not known
     computes: Flags  # [n_kinds]
@@ -36,7 +34,9 @@ class ProgramOperations(NamedTuple):
 
 def observe_operations(
     d: DeviceTimes,
-    p: ProgramOperations,
+    k: OperationKinds,
+    devices: Ints,
+    kinds: Ints,
     past: float,
     n_operations: int,
     places: Ints,
@@ -46,14 +46,14 @@ def observe_operations(
 ) -> int:
     """Add the operations of a step if the works of all are known; 1: they are.
 
-    `past`: positions that it found cached. `places` are those of the program's operations, [n_operations], and so
-    are their instants.
+    `devices`, `kinds`: of the program's operations, [n_ops]; a kind is -1 where it is not known yet. `past`: positions
+    that the step found cached. `places`: which operations these are, [n_operations], as their instants.
     """
     for which in range(n_operations):
-        kind = p.kinds[places[which]]
+        kind = kinds[places[which]]
         if kind < 0:
             return 0
-        if p.works[2 * kind] != p.works[2 * kind]:
+        if k.works[2 * kind] != k.works[2 * kind]:
             return 0
     for device in range(d.n):
         d.number[device] = 0
@@ -62,8 +62,8 @@ def observe_operations(
         d.waited_s[device] = 0.0
     for which in range(n_operations):
         place = places[which]
-        device = p.devices[place]
-        nominal_s = _nominal_s(d, p, p.kinds[place], past, device)
+        device = devices[place]
+        nominal_s = _nominal_s(d, k, kinds[place], past, device)
         if nominal_s != 0.0:  # an operation that takes no time has no information
             d.number[device] += 1
             d.nominal_s[device] += nominal_s
@@ -79,14 +79,14 @@ def observe_operations(
     return 1
 
 
-def _nominal_s(d: DeviceTimes, p: ProgramOperations, kind: int, past: float, device: int) -> float:
+def _nominal_s(d: DeviceTimes, k: OperationKinds, kind: int, past: float, device: int) -> float:
     """Duration of an operation without load, by the roofline."""
-    if not p.computes[kind]:
+    if not k.computes[kind]:
         return 0.0
-    flops = p.works[2 * kind] + past * p.works[2 * (p.n_kinds + kind)]
-    bytes_read = p.works[2 * kind + 1] + past * p.works[2 * (p.n_kinds + kind) + 1]
+    flops = k.works[2 * kind] + past * k.works[2 * (k.n_kinds + kind)]
+    bytes_read = k.works[2 * kind + 1] + past * k.works[2 * (k.n_kinds + kind) + 1]
     taken_s = max(flops / d.flops_per_s[device], bytes_read / d.mem_bytes_per_s[device]) + d.overhead_s[device]
-    return taken_s if p.starts_kernel[kind] else taken_s - d.overhead_s[device]
+    return taken_s if k.starts_kernel[kind] else taken_s - d.overhead_s[device]
 
 
 def _smoothed(d: DeviceTimes, before: float, newest: float) -> float:
