@@ -69,7 +69,6 @@ class _Functions(NamedTuple):
     write_owners: Any
     observe_operations: Any
     observe_messages: Any
-    fit: Any
     observe_slowdowns: Any
     write_view: Any
 
@@ -86,7 +85,7 @@ def functions() -> _Functions:
         *(share_seeds.fastest, share_seeds.write_others, share_ends.find_ends),
         *(share_assigned.moving_s, share_assigned.moving_each_s),
         *(share_known.choose, share_known.write_owners),
-        *(watch_operations.observe_operations, watch_links.observe_messages, watch_links.fit),
+        *(watch_operations.observe_operations, watch_links.observe_messages),
         *(watch_courses.observe_slowdowns, watch_view.write_view),
     )
     made = MachineCode(*every)

@@ -55,7 +55,7 @@ class LinksCode(LinkEstimates):
         powers = (1.0 - self.smoothing) ** np.arange(self._known_until + 2)
         places = *np.empty((2, room), np.int64), np.empty(room)
         self._packed = packed(LinkSums, room, self._counts, *pairs, sums, powers, *self._fits, *places)
-        self._functions.fit(self._packed.at)
+        self._functions.observe_messages(*self.tables, 0, address_of(sums))  # none: they are fitted
         self._show()
 
     def _show(self) -> None:

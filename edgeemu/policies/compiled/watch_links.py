@@ -55,7 +55,7 @@ def observe_messages(v: NominalLinks, e: LinkSums, n_messages: int, columns: Flo
     for message in range(n_messages):
         if e.places[message] >= 0:
             _add(v, e, e.places[message], sizes[message], sums_s[message] / numbers[message])
-    fit(e)
+    _fit(e)
 
 
 def _find(v: NominalLinks, e: LinkSums, n_messages: int, columns: Floats) -> int:
@@ -107,7 +107,7 @@ def _insert(e: LinkSums, place: int, code: int, source: int, target: int) -> Non
     e.counts[0] += 1
 
 
-def fit(e: LinkSums) -> None:
+def _fit(e: LinkSums) -> None:
     """Compute the delay, and the time per bit, of all pairs, as multiples of the nominal ones."""
     for at in range(e.counts[0]):
         a, c, both = e.sums[at] + RIDGE, e.sums[2 * e.room + at] + RIDGE, e.sums[e.room + at]
