@@ -14,7 +14,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
-from edgeemu.policies.view.scaling import device_order
+from edgeemu.policies.view.scaling import in_order
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 
@@ -50,8 +50,9 @@ class _MessagesOfStep:
     """Messages of a step that tell something, by their ends: most steps have the same."""
 
     codes: IntArray  # [m] source * n_devices + target, ascending
-    delay_part: FloatArray  # [m] of the nominal time
+    size_bytes: FloatArray  # [m]
     sheet_s: FloatArray  # [m] nominal time
+    parts: FloatArray  # [2, m] of that: the delay's, and the transmission's
     pairs: _Pairs | None = None  # None: not looked for yet
 
 
@@ -118,10 +119,8 @@ class LinkEstimates:
         # as if a message that was all delay had been measured before the run, and one that was all bits
         self._know(codes[order], np.stack([one, 0.0 * one, one, delay, per_bit]), np.full(len(codes), -1))
         self._turn = 0  # decisions so far
-        self._sent = _MessagesOfStep(np.empty(0, np.int64), *np.empty((2, 0)))
-        self._orders = dict[
-            bytes, tuple[IntArray, _MessagesOfStep]
-        ]()  # of messages as they were sent, by all but their times
+        self._sent = _MessagesOfStep(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty((2, 0)))
+        self._orders = dict[bytes, tuple[IntArray, _MessagesOfStep]]()  # by all of `Transit` but times
         self._newest: _Newest | None = None
 
     def _know(self, codes: IntArray, sums: FloatArray, seen_at: IntArray) -> None:
@@ -143,22 +142,25 @@ class LinkEstimates:
 
     def _known(self, columns: FloatArray, order: bytes) -> tuple[IntArray, _MessagesOfStep]:
         """Find what is known of messages by their ends, sizes and number, and which tell something: [5, n_transits]."""
-        ends, size_bytes = columns[:2].astype(np.int64), columns[2]  # [2, n_transits], [n_transits]
-        delay_s = self.nominal.delay_s.pairs(*ends)  # [n_transits]
-        chosen = np.flatnonzero((size_bytes > 0) | (delay_s > 0))  # one that takes no time has no information
-        chosen = chosen[device_order(ends[1, chosen], self._n_devices)]
-        chosen = chosen[device_order(ends[0, chosen], self._n_devices)]
-        sources, targets = ends[:, chosen]  # [m] each
-        bits_s = 8.0 * size_bytes[chosen] * self.nominal.s_per_bit.pairs(sources, targets)
-        sheet_s = bits_s + delay_s[chosen]
-        sent = _MessagesOfStep(sources * self._n_devices + targets, 1.0 - bits_s / sheet_s, sheet_s)
-        if all(map(np.array_equal, _columns(sent), _columns(self._sent))):
-            sent = self._sent
-        self._sent = sent
+        sources, targets = columns[:2].astype(np.int64)  # [n_transits] each
+        codes, tells = sources * self._n_devices + targets, columns[2] > 0  # [n_transits] each
+        chosen = in_order(codes, self._n_devices * self._n_devices)
+        if not tells.all():  # one that takes no time has no information
+            tells |= self.nominal.delay_s.pairs(sources, targets) > 0
+            chosen = chosen[tells[chosen]]
+        codes, size_bytes = codes[chosen], columns[2, chosen]  # [m] each
+        if not np.array_equal(codes, self._sent.codes) or not np.array_equal(size_bytes, self._sent.size_bytes):
+            sources, targets = sources[chosen], targets[chosen]
+            bits_s = 8.0 * size_bytes * self.nominal.s_per_bit.pairs(sources, targets)
+            sheet_s = bits_s + self.nominal.delay_s.pairs(sources, targets)
+            parts = np.empty((2, len(codes)))
+            parts[0] = 1.0 - bits_s / sheet_s
+            parts[1] = 1.0 - parts[0]
+            self._sent = _MessagesOfStep(codes, size_bytes, sheet_s, parts)
         if len(order) > MOST_BYTES // max(1, len(self._orders)):
             self._orders.clear()
-        self._orders[order] = chosen, sent
-        return chosen, sent
+        known = self._orders[order] = chosen, self._sent
+        return known
 
     def _add(self, sent: _MessagesOfStep, took: FloatArray) -> None:
         """Add measurements of messages, each as a share of its nominal time: [m]."""
@@ -184,10 +186,9 @@ class LinkEstimates:
         kept = (1.0 - self.smoothing) ** np.maximum(1, self._turn - self._seen_at[pairs.at])  # [n_pairs]
         if pairs.turn is None:
             kept[pairs.new] = 0.0
-        parts = np.stack([sent.delay_part, 1.0 - sent.delay_part])  # [2, m]
-        by_delay, by_bits = by_part = ((1.0 - kept) / pairs.number)[pairs.which] * parts  # [2, m]
-        terms = np.empty((5, len(by_delay)))
-        terms[:2], terms[2] = by_delay * parts, by_bits * parts[1]
+        by_part = ((1.0 - kept) / pairs.number)[pairs.which] * sent.parts  # [2, m]
+        terms = np.empty((5, len(sent.codes)))
+        terms[:2], terms[2] = by_part[0] * sent.parts, by_part[1] * sent.parts[1]
         weights = _MessageWeights(kept, by_part, terms)
         if lately:
             pairs.weights = weights
@@ -195,13 +196,18 @@ class LinkEstimates:
 
     def _find(self, codes: IntArray) -> _Pairs:
         """Find the pairs of messages, which ascend, and add those that were not measured before: [m]."""
-        begins = np.append(True, codes[1:] != codes[:-1])  # [m] whether another pair does
+        begins = np.ones(len(codes), np.bool_)  # [m] whether another pair does
+        begins[1:] = codes[1:] != codes[:-1]
         pairs, which = codes[begins], begins.cumsum() - 1  # [n_pairs], [m]
-        at = np.searchsorted(self._codes, pairs)  # [n_pairs]
-        new = np.append(self._codes, -1)[at] != pairs  # [n_pairs]
+        at, new = np.searchsorted(self._codes, pairs), np.ones(len(pairs), np.bool_)  # [n_pairs] each
+        if len(self._codes):
+            new = self._codes.take(at, mode="clip") != pairs
         if new.any():
-            sums, seen_at = np.insert(self._sums, at[new], 0.0, axis=1), np.insert(self._seen_at, at[new], 0)
-            self._know(np.insert(self._codes, at[new], pairs[new]), sums, seen_at)
+            more = np.concatenate([self._codes, pairs[new]])
+            more.sort()
+            before, sums, seen_at = np.searchsorted(more, self._codes), np.zeros((5, len(more))), np.zeros_like(more)
+            sums[:, before], seen_at[before] = self._sums, self._seen_at
+            self._know(more, sums, seen_at)
             at = np.searchsorted(self._codes, pairs)
         places = np.arange(5)[:, None] * len(self._codes) + at[which]  # [5, m]
         return _Pairs(len(self._codes), at, np.flatnonzero(new), which, np.bincount(which), places.reshape(-1))
@@ -245,7 +251,3 @@ class LinkEstimates:
         det = a * c - both * both
         of_both = np.maximum(LEAST, (ridged[2::-2] * ridged[3:] - both * ridged[:2:-1]) / det)  # [2, n_pairs]
         return LinkFactors(self._sources, self._targets, *of_both)
-
-
-def _columns(sent: _MessagesOfStep) -> tuple[FloatArray | IntArray, ...]:
-    return sent.codes, sent.delay_part, sent.sheet_s

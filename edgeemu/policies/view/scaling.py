@@ -11,10 +11,14 @@ from edgeemu.placement.arrays import IntArray
 ALL_AT_ONCE = 2000  # devices up to which a cluster's matrices are dense: 64 MB
 
 
-def device_order(devices: IntArray, n_devices: int) -> IntArray:
-    """Which devices come first, equal ones in their order: [m] -> [m]. NumPy sorts 16 bits in a tenth of the time."""
-    keys = devices.astype(np.uint16) if n_devices <= 2**16 else devices
-    return keys.argsort(kind="stable")
+def in_order(codes: IntArray, n_codes: int) -> IntArray:
+    """Which codes come first, equal ones in their order: [m] -> [m]. NumPy sorts 16 bits in a tenth of the time."""
+    if n_codes > 2**32:
+        return codes.argsort(kind="stable")
+    low = codes.astype(np.uint16).argsort(kind="stable")
+    if n_codes <= 2**16:
+        return low
+    return low[(codes[low] >> 16).astype(np.uint16).argsort(kind="stable")]
 
 
 class Scaling:
@@ -46,7 +50,7 @@ class Scaling:
     @cached_property
     def _by_target(self) -> tuple[IntArray, IntArray]:
         """Pairs by their target, and where those of each target begin: [n_pairs], [n_devices + 1]."""
-        order = device_order(self.targets, self.n_devices)
+        order = in_order(self.targets, self.n_devices)
         return order, np.searchsorted(self.targets[order], np.arange(self.n_devices + 1))
 
     def __reduce__(self) -> tuple[Any, ...]:
