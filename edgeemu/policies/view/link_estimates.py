@@ -6,7 +6,7 @@ and the time per bit are longer than nominally: took / nominal = p * (delay's pa
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -149,14 +149,16 @@ class LinkEstimates:
             tells |= self.nominal.delay_s.pairs(sources, targets) > 0
             chosen = chosen[tells[chosen]]
         codes, size_bytes = codes[chosen], columns[2, chosen]  # [m] each
-        if not np.array_equal(codes, self._sent.codes) or not np.array_equal(size_bytes, self._sent.size_bytes):
+        alike = np.array_equal(codes, self._sent.codes)
+        if not alike or not np.array_equal(size_bytes, self._sent.size_bytes):
             sources, targets = sources[chosen], targets[chosen]
             bits_s = 8.0 * size_bytes * self.nominal.s_per_bit.pairs(sources, targets)
             sheet_s = bits_s + self.nominal.delay_s.pairs(sources, targets)
             parts = np.empty((2, len(codes)))
             parts[0] = 1.0 - bits_s / sheet_s
             parts[1] = 1.0 - parts[0]
-            self._sent = _MessagesOfStep(codes, size_bytes, sheet_s, parts)
+            pairs = self._sent.pairs if alike else None
+            self._sent = _MessagesOfStep(codes, size_bytes, sheet_s, parts, pairs and replace(pairs, weights=None))
         if len(order) > MOST_BYTES // max(1, len(self._orders)):
             self._orders.clear()
         known = self._orders[order] = chosen, self._sent

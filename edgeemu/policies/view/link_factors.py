@@ -56,7 +56,8 @@ class LinkFactors(Factors):
 def largest_log_change(before: Factors, after: Factors) -> float:
     """The largest logarithm of the ratio of two factors of a pair; a pair that is in one of them only had 1."""
     old, new = LinkFactors.of(before), LinkFactors.of(after)
-    if np.array_equal(old.sources, new.sources) and np.array_equal(old.targets, new.targets):
+    alike = old.sources is new.sources and old.targets is new.targets
+    if alike or (np.array_equal(old.sources, new.sources) and np.array_equal(old.targets, new.targets)):
         ratios = np.concatenate([new.delay / old.delay, new.per_bit / old.per_bit])  # [2 n_pairs]
         return float(np.abs(np.log(ratios)).max(initial=0.0))
     pairs = np.concatenate([(old.sources, old.targets), (new.sources, new.targets)], axis=1)  # [2, n_old + n_new]

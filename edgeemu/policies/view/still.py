@@ -8,9 +8,11 @@ from math import expm1
 
 import numpy as np
 
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import largest_log_change
+from edgeemu.policies.view.link_matrix import FloatArray
 
 STILL = 0.01  # as much as a change must gain at least (`search.change_rule.WORTH`)
 
@@ -23,10 +25,11 @@ def is_still(considered: ClusterView, view: ClusterView) -> bool:
     """
     if considered.outlook or view.outlook:
         return False
-    if (view.memory_bytes < considered.memory_bytes).any() or changed_by_more(considered, view, STILL):
+    before, now = considered.memory_bytes, view.memory_bytes
+    if (now is not before and (now < before).any()) or changed_by_more(considered, view, STILL):
         return False
-    before, after = (np.array(_layer_work(each)) for each in (considered, view))  # [2] each
-    return bool((np.abs(after - before) <= STILL * before).all())
+    works = zip(_layer_work(considered), _layer_work(view), strict=True)
+    return all(abs(after - before) <= STILL * before for before, after in works)
 
 
 def _layer_work(view: ClusterView) -> tuple[float, float]:
@@ -38,11 +41,16 @@ def _layer_work(view: ClusterView) -> tuple[float, float]:
 
 def changed_by_more(before: ClusterView, after: ClusterView, share: float) -> bool:
     """Whether any device's speed or memory, or an observed link's delay or rate, has changed by more than a share."""
-    pairs = (
-        (before.flops_per_s, after.flops_per_s),
-        (before.mem_bytes_per_s, after.mem_bytes_per_s),
-        (np.maximum(before.memory_bytes, 1), np.maximum(after.memory_bytes, 1)),
-    )
-    if any(expm1(float(np.abs(np.log(new / old)).max())) > share for old, new in pairs):
+    if _differ(before.flops_per_s, after.flops_per_s, share):
+        return True
+    if _differ(before.mem_bytes_per_s, after.mem_bytes_per_s, share):
+        return True
+    old, new = before.memory_bytes, after.memory_bytes
+    if new is not old and _differ(np.maximum(old, 1), np.maximum(new, 1), share):
         return True
     return expm1(largest_log_change(before.observed, after.observed)) > share
+
+
+def _differ(before: FloatArray | IntArray, after: FloatArray | IntArray, share: float) -> bool:
+    """Whether any number has changed by more than a share."""
+    return expm1(float(np.abs(np.log(after / before)).max())) > share
