@@ -45,7 +45,7 @@ def fold(t: Table, out: Ints, stop: int) -> float:
         if turns == stop:
             break
     tail = t.values[first:]
-    out[0] = first
+    out[0] = first + int(t.least)
     out[1] = now
     out[2] = turns if t.doubled else -turns
     out[2] -= (t.counts[2] + t.flags[1]) >> 1

@@ -72,6 +72,19 @@ def test_a_link_that_is_as_its_data_sheet_stays_so(sizes: list[int], steps: int)
 
 
 @QUICK
+@given(st.data())
+def test_messages_of_a_step_can_be_sent_in_any_order(data: st.DataObject) -> None:
+    ends = [(0, 1), (2, 0), (1, 2), (0, 2)]
+    steps = [[Transit(*pair, 9_000, 1, data.draw(st.floats(1e-3, 1.0))) for pair in ends] for _ in range(4)]
+    one, other = estimate(), estimate()
+    for sent in steps:
+        for known, transits in ((one, sent), (other, data.draw(st.permutations(sent)))):
+            known.observe_transits(transits)
+            known.view(base_view())
+    assert dict(one.newest_links(8.0).factors) == dict(other.newest_links(8.0).factors)
+
+
+@QUICK
 @given(st.floats(1e6, 50e6), st.floats(1e-3, 5e-2))
 def test_two_sizes_tell_bandwidth_from_delay(bandwidth_bps: float, delay_s: float) -> None:
     """Sizes of which one is delayed, and the other transmitted, for the most part."""

@@ -15,6 +15,7 @@ from edgeemu.cluster.links import Link
 from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.link_matrix import LinkMatrix, PairMatrix
 from edgeemu.policies.view.links_at import links_at
+from edgeemu.policies.view.scaling import in_order
 from edgeemu.scenario.load import parse_scenario
 
 N = 4
@@ -99,6 +100,12 @@ def test_scaled_links_are_the_nominal_ones_times_the_factors(
         assert scaled.delay_s.block(chosen, np.arange(N)).tolist() == expected
         agrees(data, scaled.s_per_bit, lambda a, b: 1.0 / cluster.bandwidth_bps(a, b) * factors.get((a, b), one)[1])
         agrees(data, scaled.delay_s, lambda a, b: cluster.delay_s(a, b) * factors.get((a, b), one)[0])
+
+
+@given(st.sampled_from([N, 2**16, 2**20, 2**40]), st.lists(st.integers(0, 2**40), max_size=50))
+def test_equal_codes_stay_in_their_order(n_codes: int, drawn: list[int]) -> None:
+    codes = np.array([number % n_codes for number in drawn], np.int64)
+    assert in_order(codes, n_codes).tolist() == sorted(range(len(drawn)), key=codes.tolist().__getitem__)
 
 
 def test_messages_take_their_bits_and_the_delay() -> None:
