@@ -216,9 +216,10 @@ class Decider:
         """Note the placement that was left, if it has changed since the last turn."""
         left, first = self._placement, self._plan.placement
         if current is not left:
-            recent = [*(each for each in self._earlier if each.owner != left.owner), left]
-            recent = [each for each in recent if each.owner != first.owner][1 - EARLIER :]
-            self._earlier = tuple(each for each in (first, *recent) if each.owner != current.owner)
+            recent = [each for each in self._earlier if each is not first and each.owner != left.owner]
+            if left is not first and left.owner != first.owner:
+                recent.append(left)
+            self._earlier = tuple(each for each in (first, *recent[1 - EARLIER :]) if each.owner != current.owner)
             self._placement = current
 
     def _note_kept(self, view: ClusterView, *, kept: bool) -> None:
