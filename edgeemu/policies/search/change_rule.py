@@ -100,10 +100,11 @@ class Prospect(NamedTuple):
 
 def prospects(view: ClusterView) -> Iterator[Prospect]:
     """The present state while it lasts, if it is expected to end; then the steps to come, as far as one looks."""
-    horizon = min(view.remaining_tokens, HORIZON)
-    ending = [tokens for tokens in view.outlook.lasts_tokens() if tokens < horizon]
+    remaining, states = view.remaining_tokens, view.outlook.lasts_tokens()
+    horizon = min(remaining, HORIZON)
+    ending = [tokens for tokens in states if tokens < horizon]
     if not ending:
-        far = min(view.remaining_tokens, FAR, *view.outlook.lasts_tokens())
+        far = min(remaining, FAR, *states)
         yield Prospect(view, horizon, horizon / MARGIN, far / MARGIN)
         return
     lasts = max(ending)

@@ -158,8 +158,8 @@ class Known:
 
     def is_slower(self, end: End) -> bool:
         """Whether the next step of a placement with divided layers, or from such a one, takes longer than without."""
-        if self.code is not None and end.which is not None and self.present.has_code:
-            before, after = self.code.steps_of(self.view, self.present.past, end.which)
+        if self.code is not None and end.which is not None:
+            before, after = self.code.steps_of(self.view, self.view.past, end.which)
             slower = after > before * (1 + SLOWER)
         else:
             slower = _is_slower(self.present, end.shares, self.base)
@@ -174,6 +174,8 @@ def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placem
     judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
     price = judge.second / prospect.tokens
     before, ends = known.ends(judge, price)
+    if not ends and known.fits:
+        return known.current
     change = _BestChange(view, prospect, known, judge, before)
     for end in ends[:EXACT]:
         change.add(end)

@@ -53,8 +53,12 @@ class ShareJudge:
         self._energy = ShareEnergy(view, devices) if view.objective == "energy" else None
         by_latency = self._energy is None and not view.length
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
-        self._tokens = max(1, view.total_tokens - view.prompt_tokens)
-        self._quick = view.sequences == 1 and pays(view) and MessageTimes.of(view, devices) is None
+
+    @cached_property
+    def _quick(self) -> bool:
+        """Whether machine code knows decode steps."""
+        view = self.view
+        return view.sequences == 1 and pays(view) and MessageTimes.of(view, self.devices) is None
 
     @cached_property
     def _steps(self) -> StepCode | None:
@@ -81,7 +85,7 @@ class ShareJudge:
     @property
     def has_code(self) -> bool:
         """Whether there is machine code for costs."""
-        return self._quick and self.by_decode_steps
+        return self.by_decode_steps and self._quick
 
     @property
     def code(self) -> StepCode | None:
@@ -103,11 +107,12 @@ class ShareJudge:
         step_s = self.round_s(shares)
         if self._prompt is None:
             return step_s
-        promised_s: FloatArray = (self._tokens - 1) * step_s / self._tokens
+        tokens = max(1, self.view.total_tokens - self.view.prompt_tokens)
+        promised_s: FloatArray = (tokens - 1) * step_s / tokens
         rest = np.flatnonzero(promised_s < below)
         if len(rest):
             first_s = self._round_s(prompt_of(self._prompt, shares.taken(rest)), self._prompt)
-            promised_s[rest] += first_s / self._tokens
+            promised_s[rest] += first_s / tokens
         return promised_s
 
     def round_s(self, shares: ShareArrays) -> FloatArray:

@@ -50,23 +50,33 @@ def _shards(costs: Costs) -> ShardBytes:
     return ShardBytes(*(_shard_bytes(costs, part(0, at)) for part in (proj, ffn) for at in (0, 1)))
 
 
+def _table_bytes(costs: Costs) -> float:
+    return float(costs.table_bytes()) if costs.shape.tied_embeddings else 0.0
+
+
 @lru_cache(maxsize=16)
 def _sizes(costs: Costs) -> tuple[float, ...]:
-    table = float(costs.table_bytes()) if costs.shape.tied_embeddings else 0.0
     kinds = Kind.HEAD, Kind.PROJ, Kind.FFN, Kind.EMBED, Kind.LM_HEAD
-    return (*(_weights(costs)[kind] for kind in kinds), table, *_shards(costs))
+    return (*(_weights(costs)[kind] for kind in kinds), _table_bytes(costs), *_shards(costs))
 
 
 class MoveCosts:
     """Bytes that blocks send when they move, and the time of moves."""
 
     def __init__(self, view: ClusterView) -> None:
-        costs = view.costs.at_step(1, view.past)
         self.view = view
-        self._costs = costs
-        self.weight_bytes = _weights(costs)
+        self._costs = costs = view.costs.at_step(1, view.past)
         self.group_cache_bytes = float(costs.kv_bytes(view.workload.cached or view.length))
-        self.table_bytes = float(costs.table_bytes()) if costs.shape.tied_embeddings else 0.0
+
+    @cached_property
+    def weight_bytes(self) -> Mapping[Kind, float]:
+        """Bytes of weights that a block of each kind brings."""
+        return _weights(self._costs)
+
+    @cached_property
+    def table_bytes(self) -> float:
+        """Bytes of the table that both ends of the model share."""
+        return _table_bytes(self._costs)
 
     @cached_property
     def link_bits(self) -> Mapping[Kind, float]:

@@ -5,6 +5,7 @@ slowest of the three sets the pace of many chunks, and the first and the last of
 exact for equal chunks of one connection. A processor's chunks of several connections add up.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ class TransferPrices(NamedTuple):
         """Price the transfers of a view, in chunks of so many bytes; where they cost nothing, the links are its own."""
         wire = view.links.wire
         if view.links is wire:
-            none = np.zeros(view.n_devices)
+            none = _no_times(len(view.memory_bytes))
             return cls(wire, wire, none, none, none, chunks_cost=False)
         message_s, byte_s = np.array([(each.compute.message_s, each.compute.byte_s) for each in view.devices]).T
         per_bit_s = (message_s / chunk_bytes + byte_s) / 8.0
@@ -53,6 +54,13 @@ class TransferPrices(NamedTuple):
             np.minimum.at(rest_s, ends, (wire_s + other_s) / chunks + delay_s)
             longest_s = max(longest_s, float((handled_s + rest_s)[ends].max()))
         return longest_s
+
+
+@lru_cache(maxsize=4)
+def _no_times(n_devices: int) -> FloatArray:
+    none = np.zeros(n_devices)
+    none.setflags(write=False)
+    return none
 
 
 class _OfPairs(PairMatrix):
