@@ -14,15 +14,19 @@ from support.drawn_shares import EVERYONE, N, some_shares
 
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import moves
+from edgeemu.policies.compiled import devices_code
 from edgeemu.policies.compiled.blocks_code import BlocksCode
-from edgeemu.policies.compiled.ends_code import fastest
+from edgeemu.policies.compiled.devices_code import fastest
+from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.search import share_changes, share_proposals, share_search, vicinity
+from edgeemu.policies.search.change_rule import Prospect, expected
 from edgeemu.policies.search.share_changes import EXACT, Known
-from edgeemu.policies.search.share_search import End, ShareJudge
+from edgeemu.policies.search.share_search import End
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
+from edgeemu.policies.view.outlook import Forecasts, Outlook
 from edgeemu.policies.view.step_time import StepTimes
 from edgeemu_kernels.shape import ModelShape
 
@@ -42,10 +46,24 @@ def seen(data: st.DataObject, shape: ModelShape, message_s: float = 0.0) -> Clus
     return replace(view, devices=devices, workload=workload, weights_on_flash=on_flash, star=star, divide=divide)
 
 
-def found(view: ClusterView, known: Known) -> tuple[float, list[End]]:
+def outlook(data: st.DataObject) -> Outlook:
+    """Forecasts of some devices, and perhaps of a link."""
+
+    def forecasts(n: int) -> Forecasts:
+        drawn = (1.0, 50.0), (0.5, 3.0), (1.0, 60.0), (0.5, 3.0), (0.5, 3.0)
+        *known, one, two = (np.array([data.draw(st.floats(*limits)) for _ in range(n)]) for limits in drawn)
+        return Forecasts(*known, np.array([one, two]))
+
+    n, n_links = data.draw(st.integers(0, N)), data.draw(st.sampled_from([0, 0, 1]))
+    devices, links = np.array(sorted(data.draw(st.permutations(range(N)))[:n]), np.int64), np.arange(n_links)
+    return Outlook(devices, forecasts(n), links, links + 1, forecasts(n_links))
+
+
+def found(view: ClusterView, known: Known, over: float | None) -> tuple[float, list[End]]:
     """Search for 20 steps to come: the cost of the placement in force, and ends with all that is known of them."""
-    judge = ShareJudge(view, known.devices, 20)
-    before, ends = known.ends(judge, 0.05)
+    prospect = Prospect(view, over, 20, 20.0, 20.0)
+    judge = known.judge(prospect)
+    before, ends = known.ends(prospect, 0.05)
     for end in ends[:EXACT]:
         end.promised = float(judge.promised(end.shares)[0]) if end.promised is None else end.promised
         end.moving_s = known.moving_s(end)
@@ -61,19 +79,21 @@ def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
     devices = np.delete(EVERYONE, left_out) if left_out < N else EVERYONE
     current = data.draw(some_shares(shape, len(devices))).placement(0, shape, devices)
     view = replace(view, earlier=(data.draw(some_shares(shape)).placement(0, shape, EVERYONE), current))
+    over = data.draw(st.none() | st.floats(1.0, 100.0))
+    view = replace(view, outlook=outlook(data))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(share_changes, "promising", lambda *_: devices)
         quick = Known.of(view, current)
         assert quick is not None
         assert quick.code is not None
-        ends, beside, placements = found(view, quick), quick.near.beside, quick.near.placements
+        ends, beside, placements = found(view, quick, over), quick.near.beside, quick.near.placements
         moved = [(quick.has_room(end), quick.is_slower(end), quick.placement(end)) for end in ends[1]]
         for module in (share_changes, share_proposals, share_search, vicinity):
             patch.setattr(module, "pays", lambda _view: False)
         plain = Known.of(view, current)
         assert plain is not None
         assert plain.code is None
-        known = found(view, plain)
+        known = found(view, plain, over)
         assert [(plain.has_room(end), plain.is_slower(end), plain.placement(end)) for end in known[1]] == moved
         assert placements.shares.keys() == plain.near.placements.shares.keys()
     assert (beside, quick.code.missing_bytes) == (plain.near.beside, plain.near.missing_bytes)
@@ -119,3 +139,17 @@ def test_the_fastest_devices_are_the_same(data: st.DataObject, size: int) -> Non
     view = view.slowed(slowdowns, view.memory_bytes)
     order = StepTimes(view).whole_layer_s.argsort(kind="stable")[:size]
     assert fastest(view, size) == order.tolist()
+
+
+@QUICK
+@given(st.data(), st.floats(1.0, 100.0))
+def test_devices_are_expected_to_be_the_same(data: st.DataObject, tokens: float) -> None:
+    view = replace(seen(data, data.draw(shapes())), outlook=outlook(data))
+    with pytest.MonkeyPatch.context() as patch:
+        functions()
+        found = expected(view, tokens)
+        patch.setattr(devices_code, "functions_made", lambda: None)
+        known = expected(view, tokens)
+    for each in ("flops_per_s", "mem_bytes_per_s", "overhead_s"):
+        assert getattr(found, each).tolist() == getattr(known, each).tolist()
+    assert found.devices == known.devices

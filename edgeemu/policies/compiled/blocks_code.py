@@ -45,7 +45,7 @@ class BlocksCode:
         shape, links = owners.shape, costs.view.links.wire
         sizes = len(owners.numbers), shape.n_layers, shape.n_groups, shape.ffn_units
         between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
-        layouts = packed(Layouts, 1, *sizes, owners.numbers, devices)
+        layouts = packed(Layouts, len(costs.view.memory_bytes), 1, *sizes, owners.numbers, devices)
         parts = owners.ends, owners.heads, owners.projs, owners.ffns, owners.units
         return cls(costs, layouts, (len(devices), *sizes), (*parts, *between))
 

@@ -2,31 +2,32 @@
 
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
-from itertools import chain
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.blocks_code import BlocksCode
+from edgeemu.policies.compiled.devices_code import all_devices, forecasts_of, layer_works
 from edgeemu.policies.compiled.search_room import MOST_EARLIER, batch_room, search_room
-from edgeemu.policies.compiled.share_code import StepTerms, functions, links_between, memory_tables, scratch_for
+from edgeemu.policies.compiled.share_code import functions, links_between, memory_tables, scratch_for, step_sizes
 from edgeemu.policies.compiled.share_ends import MOST, Terms
 from edgeemu.policies.compiled.share_known import Layouts
-from edgeemu.policies.compiled.share_seeds import AllDevices, LayerWorks
 from edgeemu.policies.compiled.tables import WayTables
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.outlook import STAYS
 from edgeemu.policies.view.share_memory import share_bytes
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, packed
+
+_NO_FORECASTS = forecasts_of(STAYS)
 
 
 class SearchRules(NamedTuple):
@@ -52,38 +53,7 @@ class _RunSizes(NamedTuple):
 def _sizes_of(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, star: bool) -> _RunSizes:
     last = costs.at_step(1, total - 1)
     held = share_bytes(last, rows, total, concurrent, n, star=star)
-    return _RunSizes(memory_tables(held), held.copied, held.most, _works(last, 0 if last.of_every_step else total - 1))
-
-
-@lru_cache(maxsize=16)
-def _works(costs: Costs, begin: int) -> Packed:
-    """Works of a layer from so many cached positions on."""
-
-    def works(past: int) -> FloatArray:
-        one, two = (costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2))
-        each = two.flops - one.flops, two.bytes_read - one.bytes_read
-        heads = one.flops - each[0], each[0], one.bytes_read - each[1], each[1]
-        rest = (costs.work(kind, 1, 1, past) for kind in (Kind.PROJ, Kind.FFN))
-        return np.array([*heads, *chain.from_iterable(rest)], np.float64)
-
-    here = works(begin)
-    return packed(LayerWorks, costs.shape.n_groups, begin, here, works(begin + 1) - here)
-
-
-def _cluster(view: ClusterView) -> Packed:
-    """All devices as they are now."""
-    speeds = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
-    return packed(AllDevices, len(view.memory_bytes), *speeds, view.memory_bytes)
-
-
-def fastest(view: ClusterView, size: int) -> list[int]:
-    """The devices on which a complete layer takes least, the first where they are alike."""
-    past, costs = view.past, view.costs.at_step(1, view.past)
-    chosen, layers_s = np.empty(size, np.int64), np.empty(view.n_devices)
-    works = _works(costs, 0 if costs.of_every_step else past)
-    functions().fastest(_cluster(view).at, works.at, past, address_of(layers_s), size, address_of(chosen))
-    found: list[int] = chosen.tolist()
-    return found
+    return _RunSizes(memory_tables(held), held.copied, held.most, layer_works(last, total - 1))
 
 
 class EndsCode:
@@ -108,33 +78,38 @@ class EndsCode:
         self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, divide=view.divide)
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
         assert known <= 1 + MOST_EARLIER, "there is no room for so many"
-        self._layouts = packed(Layouts, known, *room.sizes, owners, devices)
-        (links, rows), cluster = links_between(prices.links, devices), _cluster(view)
-        handled_s_per_bit = address_of(prices.processor_s_per_bit)
-        tables = self._layouts.at, cluster.at, handled_s_per_bit, links.at, address_of(rows), sizes.most
+        self._layouts = packed(Layouts, len(view.memory_bytes), known, *room.sizes, owners, devices)
+        self._links, self._all_devices = links_between(prices.links, devices), all_devices(view)
+        links, rows = self._links
+        memory_bytes, handled_s_per_bit = address_of(view.memory_bytes), address_of(prices.processor_s_per_bit)
+        tables = self._layouts.at, memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most
         placed: int = self._functions.choose(*tables, room.chosen.at, room.known.at)
         self.is_placed = placed > 0  # whether the placement in force is on the devices
         if self.is_placed:
             numbers = n, room.sizes[2], view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes
             self._ways = packed(WayTables, *numbers, *costs.sizes, *room.begin.tolist(), *room.ways_at)
             works = sizes.works.at, workload.total_tokens - 1
-            self._tables = sizes.memory.at, self._ways.at, cluster.at, *works, room.base.at
+            self._tables = sizes.memory.at, self._ways.at, self._all_devices.at, *works, room.base.at
             self._others, self._count = (room.earlier[placed - 1].at, room.seeds.at), room.others + placed - 1
             missing: int = self._functions.write_others(*self._tables, room.near.at, *self._others, 0)
             self.missing_bytes = missing  # of the placement in force
 
     def found(
-        self, view: ClusterView, past: int, price: float, rules: SearchRules
+        self, links: LinkMatrix, tokens: float | None, past: int, price: float, rules: SearchRules
     ) -> tuple[float, list[tuple[float, Callable[[], ShareArrays], float, float | None, int]]]:
         """Cost of the placement in force; of the ends, the best first, what `search.share_search.End` has of each.
 
-        `view`: as it is expected. `past`: positions that are cached then. `price`: of a second of a migration.
+        `links`: as they are expected. `tokens`: in the mean over which devices are as they are expected; None: they are
+        as they are now. `past`: positions that are cached then. `price`: of a second of a migration.
         """
-        room, step = self._room, StepTerms.of(view, self._devices, past)
+        room, step, (between, rows) = self._room, step_sizes(self._view, self._n, past), self._links_in(links)
         terms = packed(Terms, price, rules.missing, self._count, *rules[:-1], len(room.ranges), room.ranges)
-        tables = step.sizes.passing.at, *step.arguments, past, self._sizes.memory.at, self._ways.at
+        forecasts = _NO_FORECASTS if tokens is None else self._forecasts
+        devices = self._all_devices.at, forecasts.at, tokens or 1.0, room.ahead_at, room.ahead.at
+        chosen = address_of(self._devices), between.at, address_of(rows), step.works.at, past
+        tables = step.passing.at, *devices, *chosen, self._sizes.memory.at, self._ways.at, step.scratch.at
         places = room.near.at, room.base.at, room.changes.at, room.best.at, room.ends.at, room.times.at
-        count = self._functions.find_ends(*tables, step.sizes.scratch.at, *places, terms.at, terms.at)
+        count = self._functions.find_ends(*tables, *places, terms.at, terms.at)
         times: list[float] = room.times.values[0][: MOST + count].tolist()
         if count == 1:
             return times[0], []
@@ -163,13 +138,22 @@ class EndsCode:
         tables = memory.at, self._ways.at, self._room.ends.at, scratch_for(self._n, 1).at
         return bool(self._functions.have_room(*tables, which, copied))
 
-    def steps_of(self, view: ClusterView, past: int, which: int) -> tuple[float, float]:
-        """Time of a step of the placement in force, and of one of the ends. `past`: positions that are cached."""
-        step, found = StepTerms.of(view, self._devices, past), np.empty(MOST)
-        tables, scratch = step.sizes.passing.at, step.sizes.scratch.at
-        self._functions.fill(tables, *step.arguments, past)
-        self._functions.steps(tables, self._room.ends.at, scratch, which + 1, address_of(found))
+    def steps_of(self, past: int, which: int) -> tuple[float, float]:
+        """Time of a step, as all is now, of the placement in force and of one of the ends. `past`: cached positions."""
+        step, found = step_sizes(self._view, self._n, past), np.empty(MOST)
+        links, rows = self._links_in(self._view.links)
+        chosen = self._all_devices.at, address_of(self._devices), links.at, address_of(rows), step.works.at
+        self._functions.fill(step.passing.at, *chosen, past)
+        self._functions.steps(step.passing.at, self._room.ends.at, step.scratch.at, which + 1, address_of(found))
         return float(found[0]), float(found[which])
+
+    def _links_in(self, links: LinkMatrix) -> tuple[Packed, IntArray]:
+        """Links between the devices, and the rows of those among them."""
+        return self._links if links is self._costs.prices.links else links_between(links, self._devices)
+
+    @cached_property
+    def _forecasts(self) -> Packed:
+        return forecasts_of(self._view.outlook)
 
     @cached_property
     def near(self) -> tuple[Folded, int]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.compiled.device_speeds import AllDevices
 from edgeemu.policies.compiled.near_code import most_changes
 from edgeemu.policies.compiled.share_descent import Best
 from edgeemu.policies.compiled.share_ends import BEGUN, MOST, EndTimes
@@ -15,6 +16,7 @@ from edgeemu.policies.compiled.share_seeds import Seeds
 from edgeemu.policies.compiled.tables import Batch
 from edgeemu.policies.view.block_owners import begins_of
 from edgeemu.policies.view.share_runs import Runs
+from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, fields_of, packed
 from edgeemu_kernels.shape import ModelShape
 
@@ -43,6 +45,8 @@ class SearchRoom(NamedTuple):
     ways_at: tuple[Any, ...]  # of these, and of `known`, what `WayTables` points to
     blocks_at: tuple[Any, ...]  # of these, who has which block now, and links, as `BlockTables` has them
     seeds: Packed
+    ahead: Packed  # all devices as they are expected …
+    ahead_at: int  # … and where that is written, as `device_speeds.expect` does it
     ranges: IntArray  # of layers that are changed alike
     each_layer: Runs
 
@@ -69,7 +73,7 @@ def search_room(
     known_at, chosen_at, ends = fields_of(Batch, known), fields_of(ChosenDevices, chosen), batch_room(MOST, n_layers, n)
     first = 1, 1, n_layers * n, n_layers, n_layers * n  # numbers of the first of these placements
     rest = [part + 8 * length for part, length in zip(known_at[3:8], first, strict=True)]
-    changed, keys = np.array(ranges, np.int64), np.empty((2, n))
+    changed, keys, ahead = np.array(ranges, np.int64), np.empty((2, n)), np.empty((4, n_devices))
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
     return SearchRoom(
         sizes=(begins[-1], n_layers, n_groups, n_units),
@@ -94,6 +98,8 @@ def search_room(
         ),
         blocks_at=(*(chosen_at.owners + 8 * at for at in begins[:-1]), chosen_at.s_per_bit, chosen_at.delay_s),
         seeds=packed(Seeds, chosen_at.devices, *keys),
+        ahead=packed(AllDevices, n_devices, *ahead[1:]),
+        ahead_at=address_of(ahead),
         ranges=changed,
         each_layer=Runs(np.arange(n_layers), one),
     )

@@ -4,7 +4,7 @@ LLVM makes the code in memory, in three quarters of a second, when it is first a
 """
 
 from functools import cache, lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled import (
+    device_speeds,
     share_assigned,
     share_costs,
     share_descent,
@@ -28,7 +29,8 @@ from edgeemu.policies.compiled import (
     watch_operations,
     watch_view,
 )
-from edgeemu.policies.compiled.share_fill import LinkTables, Speeds, StepWorks
+from edgeemu.policies.compiled.device_speeds import AllDevices
+from edgeemu.policies.compiled.share_fill import LinkTables, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
@@ -60,6 +62,7 @@ class _Functions(NamedTuple):
     near_costs: Any
     best_near: Any
     best_change: Any
+    expect: Any
     fastest: Any
     write_others: Any
     find_ends: Any
@@ -82,7 +85,7 @@ def functions() -> _Functions:
     every = (
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
-        *(share_seeds.fastest, share_seeds.write_others, share_ends.find_ends),
+        *(device_speeds.expect, device_speeds.fastest, share_seeds.write_others, share_ends.find_ends),
         *(share_assigned.moving_s, share_assigned.moving_each_s),
         *(share_known.choose, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages),
@@ -90,6 +93,11 @@ def functions() -> _Functions:
     )
     made = MachineCode(*every)
     return _Functions(made, *(made[each] for each in every))
+
+
+def functions_made() -> _Functions | None:
+    """Machine code if it has been made, for what gains too little to make it."""
+    return functions() if functions.cache_info().currsize else None
 
 
 def pays(view: ClusterView) -> bool:
@@ -152,27 +160,10 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
     return _StepSizes(fields, parts, scratch_for(n, shape.n_layers, row, units_row), blank(StepTables, *fields))
 
 
-class StepTerms(NamedTuple):
-    """Terms of a decode step with any positions cached."""
-
-    sizes: _StepSizes
-    speeds: Packed
-    links: Packed
-    rows: IntArray
-
-    @classmethod
-    def of(cls, view: ClusterView, devices: IntArray, past: int) -> Self:
-        """`devices`: [n], ascending. `past`: positions that are cached."""
-        costs = view.costs.at_step(1, past)
-        begin = 0 if costs.of_every_step else past  # at which sizes are known
-        speeds = packed(Speeds, devices, view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
-        sizes = _step_sizes(costs, len(devices), begin, star=view.star)
-        return cls(sizes, speeds, *links_between(view.links, devices))
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """The terms as machine code takes them."""
-        return self.speeds.at, self.links.at, address_of(self.rows), self.sizes.works.at
+def step_sizes(view: ClusterView, n: int, past: int) -> _StepSizes:
+    """Sizes of steps on n devices with so many positions cached, and perhaps with others."""
+    costs = view.costs.at_step(1, past)
+    return _step_sizes(costs, n, 0 if costs.of_every_step else past, star=view.star)
 
 
 class StepCode:
@@ -180,9 +171,12 @@ class StepCode:
 
     def __init__(self, view: ClusterView, devices: IntArray, past: int) -> None:
         """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
-        self._functions, terms = functions(), StepTerms.of(view, devices, past)
-        self.tables, self.scratch = blank(StepTables, *terms.sizes.fields), terms.sizes.scratch
-        self._functions.fill(self.tables.at, *terms.arguments, past)
+        self._functions, sizes = functions(), step_sizes(view, len(devices), past)
+        self.tables, self.scratch = blank(StepTables, *sizes.fields), sizes.scratch
+        speeds = packed(AllDevices, len(view.memory_bytes), view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
+        links, rows = links_between(view.links, devices)
+        tables = self.tables.at, speeds.at, address_of(devices), links.at, address_of(rows), sizes.works.at
+        self._functions.fill(*tables, past)
 
     def steps(self, near: Folded) -> FloatArray:
         """Time of a step of each placement: [k]."""

@@ -5,8 +5,9 @@ Of models of few layers, whose small changes are all in one batch.
 
 from typing import NamedTuple
 
+from edgeemu.policies.compiled.device_speeds import AllDevices, DeviceForecasts, expect
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, begin_best, find_best, keep_third
-from edgeemu.policies.compiled.share_fill import LinkTables, Speeds, StepWorks, fill
+from edgeemu.policies.compiled.share_fill import LinkTables, StepWorks, fill
 from edgeemu.policies.compiled.share_moves import fill_moves
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, write_base
@@ -48,7 +49,12 @@ class EndTimes(NamedTuple):
 
 def find_ends(
     t: StepTables,
-    v: Speeds,
+    v: AllDevices,
+    c: DeviceForecasts,
+    tokens: float,
+    ahead_at: Floats,
+    ahead: AllDevices,
+    devices: Ints,
     links: LinkTables,
     rows: Ints,
     q: StepWorks,
@@ -67,16 +73,13 @@ def find_ends(
 ) -> int:
     """Write the placement in force into `e`, and after it where descents from the best near it end, each once.
 
-    How many placements these are. `near`: with others than small changes, and room for these. `b`: room for those of
-    later placements, `s`: for what all are made of.
+    How many placements these are. `ahead`: devices as they are expected in the mean over some tokens. `near`: with
+    others than small changes, and room for these. `b`: room for those of later placements, `s`: for what all are of.
     """
-    fill(t, v, links, rows, q, past)
+    expect(v, c, tokens, ahead_at)
+    fill(t, ahead, devices, links, rows, q, past)
     begin_search(y, s, b)
-    begin_search(y, s, e)
-    write_base(s, e, 0)
-    over = missing_bytes(m, y, e, 0)
-    begin_batch(e, w)
-    before = p.missing + over if over > 0 else step_s(t, e, w, 0)
+    before = _write_first(t, m, y, w, p, s, e)
     limit = before * (1.0 - g.worth)
     begin_best(r, limit)
     find_best(t, m, y, near, w, p, r, 0, g.others, 0, False)
@@ -104,6 +107,15 @@ def find_ends(
     for which in range(1, count):
         f.steps_s[which] = step_s(t, e, w, which)
     return count
+
+
+def _write_first(t: StepTables, m: MemoryTables, y: WayTables, w: Scratch, p: CostTerms, s: Base, e: Batch) -> float:
+    """Write the placement in force; what it costs."""
+    begin_search(y, s, e)
+    write_base(s, e, 0)
+    begin_batch(e, w)
+    over = missing_bytes(m, y, e, 0)
+    return p.missing + over if over > 0 else step_s(t, e, w, 0)
 
 
 def _note_begun(f: EndTimes, r: Best) -> int:

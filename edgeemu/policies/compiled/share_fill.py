@@ -4,19 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgeemu.policies.compiled.device_speeds import AllDevices, time_s
 from edgeemu.policies.compiled.tables import StepTables
 from edgeemu_kernels.arrays import Floats, Ints
 
 BLOCKS = 4  # embedding, projection, feed-forward block, output matrix
-
-
-class Speeds(NamedTuple):
-    """Devices of a cluster as they are expected."""
-
-    devices: Ints  # [n] chosen
-    flops_per_s: Floats  # of all
-    mem_bytes_per_s: Floats
-    overhead_s: Floats
 
 
 class LinkTables(NamedTuple):
@@ -40,8 +32,11 @@ class StepWorks(NamedTuple):
     more: Floats  # [6]
 
 
-def fill(t: StepTables, v: Speeds, links: LinkTables, rows: Ints, p: StepWorks, past: int) -> None:
-    """Compute all times of a step with so many positions cached. `rows`: of the chosen devices among the links."""
+def fill(t: StepTables, v: AllDevices, devices: Ints, links: LinkTables, rows: Ints, p: StepWorks, past: int) -> None:
+    """Compute all times of a step with so many positions cached on chosen devices, [n].
+
+    `rows`: of these among the links.
+    """
     copy_links(links, rows, t.n, t.s_per_bit, t.delay_s)
     more = past - p.begin
     bits, more_bits = p.heads[4] + more * p.more[4], p.heads[5] + more * p.more[5]
@@ -51,7 +46,7 @@ def fill(t: StepTables, v: Speeds, links: LinkTables, rows: Ints, p: StepWorks, 
     for groups in range(t.row):
         t.attention_bits[groups] = bits + (groups - 1.0) * more_bits
     for a in range(t.n):
-        _fill_device(t, v, p, more, a)
+        _fill_device(t, v, devices[a], p, more, a)
         t.quickest_s[a] = np.inf
         for b in range(t.n):
             if b != a:
@@ -71,32 +66,27 @@ def copy_links(links: LinkTables, rows: Ints, n: int, s_per_bit: Floats, delay_s
             delay_s[a * n + b] = links.delay_s[link]
 
 
-def _fill_device(t: StepTables, v: Speeds, p: StepWorks, positions: int, a: int) -> None:
+def _fill_device(t: StepTables, v: AllDevices, device: int, p: StepWorks, positions: int, a: int) -> None:
     """Compute the times of one device. `positions`: that are cached besides."""
     columns, units = BLOCKS, BLOCKS + t.row - 1
-    sums, device = units + t.units_row - 1, v.devices[a]
-    t.embed_s[a] = _time_s(v, device, p.flops[0], p.bytes_read[0])
-    t.proj_s[a] = _time_s(v, device, p.flops[1], p.bytes_read[1])
-    t.ffn_s[a] = _time_s(v, device, p.flops[2], p.bytes_read[2])
-    t.lm_head_s[a] = _time_s(v, device, p.flops[3], p.bytes_read[3])
+    sums = units + t.units_row - 1
+    t.embed_s[a] = time_s(v, device, p.flops[0], p.bytes_read[0])
+    t.proj_s[a] = time_s(v, device, p.flops[1], p.bytes_read[1])
+    t.ffn_s[a] = time_s(v, device, p.flops[2], p.bytes_read[2])
+    t.lm_head_s[a] = time_s(v, device, p.flops[3], p.bytes_read[3])
     t.heads_s[a * t.row] = 0.0
     flops, more_flops = p.heads[0] + positions * p.more[0], p.heads[1] + positions * p.more[1]
     bytes_read, more_bytes = p.heads[2] + positions * p.more[2], p.heads[3] + positions * p.more[3]
     for more in range(t.row - 1):
-        time_s = _time_s(v, device, flops + more * more_flops, bytes_read + more * more_bytes)
-        t.heads_s[a * t.row + more + 1] = time_s
+        took_s = time_s(v, device, flops + more * more_flops, bytes_read + more * more_bytes)
+        t.heads_s[a * t.row + more + 1] = took_s
     _fill_row(v, p, device, columns, t.columns_s[a * t.row :], t.row)
     _fill_row(v, p, device, units, t.units_s[a * t.units_row :], t.units_row)
     _fill_row(v, p, device, sums, t.sums_s[a * (t.n + 2) :], t.n + 2)
 
 
-def _fill_row(v: Speeds, p: StepWorks, device: int, first: int, times_s: Floats, length: int) -> None:
+def _fill_row(v: AllDevices, p: StepWorks, device: int, first: int, times_s: Floats, length: int) -> None:
     """Compute the times of 0, 1, 2 … parts of one kind, of which `first` is the first work."""
     times_s[0] = 0.0
     for more in range(length - 1):
-        times_s[more + 1] = _time_s(v, device, p.flops[first + more], p.bytes_read[first + more])
-
-
-def _time_s(v: Speeds, device: int, flops: float, bytes_read: float) -> float:
-    """Time of one work on a device, by the roofline."""
-    return max(flops / v.flops_per_s[device], bytes_read / v.mem_bytes_per_s[device]) + v.overhead_s[device]
+        times_s[more + 1] = time_s(v, device, p.flops[first + more], p.bytes_read[first + more])

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_fill import LinkTables, copy_links
-from edgeemu.policies.compiled.share_seeds import AllDevices
 from edgeemu.policies.compiled.tables import Batch
 from edgeemu.policies.view.block_owners import IN_SHARDS
 from edgeemu_kernels.arrays import Floats, Ints
@@ -16,6 +15,7 @@ from edgeemu_kernels.arrays import Floats, Ints
 class Layouts(NamedTuple):
     """Owners of blocks in several placements, as `view.block_owners` has them, and the devices that take part."""
 
+    n_devices: int  # of the cluster
     k: int  # the one in force, then others
     size: int  # of the numbers of each
     n_layers: int
@@ -40,7 +40,7 @@ class ChosenDevices(NamedTuple):
 
 def choose(
     p: Layouts,
-    v: AllDevices,
+    memory_bytes: Ints,
     handled_s_per_bit: Floats,
     links: LinkTables,
     rows: Ints,
@@ -50,19 +50,19 @@ def choose(
 ) -> int:
     """Write what the chosen devices have, and the placements that are on them alone; how many these are.
 
-    None, if the placement in force is on others too. `handled_s_per_bit`: of all devices, [v.n]. `rows`: of the chosen
-    ones among the links. `most`: bytes of any placement on one device.
+    None, if the placement in force is on others too. `memory_bytes`, `handled_s_per_bit`: of all devices. `rows`: of
+    the chosen ones among the links. `most`: bytes of any placement on one device.
     """
     c.found[0] = 1
-    for device in range(v.n):
+    for device in range(p.n_devices):
         c.places[device] = IN_SHARDS
     for a in range(b.n):
         device = p.devices[a]
         c.devices[a] = device
         c.places[device] = a
-        c.capacity[a] = v.memory_bytes[device]
+        c.capacity[a] = memory_bytes[device]
         c.handled_s_per_bit[a] = handled_s_per_bit[device]
-        if v.memory_bytes[device] < most:
+        if memory_bytes[device] < most:
             c.found[0] = 0
     copy_links(links, rows, b.n, c.s_per_bit, c.delay_s)
     count = 0

@@ -1,12 +1,25 @@
 """Placements that a search looks at near the one in force, in one batch: `search.share_search.Vicinity`, in its order.
 
-Of models of few layers: each is a run. Also the fastest devices, of which placements are made.
+Of models of few layers: each is a run.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from edgeemu.policies.compiled.device_speeds import (
+    FFN_FLOPS,
+    FIRST_BYTES,
+    FIRST_FLOPS,
+    GROUP_BYTES,
+    GROUP_FLOPS,
+    PROJ_FLOPS,
+    AllDevices,
+    LayerWorks,
+    block_s,
+    time_s,
+    work,
+)
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import (
     WITH_HEADS,
@@ -19,31 +32,6 @@ from edgeemu.policies.compiled.share_neighbours import (
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
 
-FIRST_FLOPS, GROUP_FLOPS, FIRST_BYTES, GROUP_BYTES = range(4)  # among the works of a layer
-PROJ_FLOPS, FFN_FLOPS = 4, 6  # each before its bytes
-
-
-class AllDevices(NamedTuple):
-    """All devices as they are now."""
-
-    n: int
-    flops_per_s: Floats  # [n]
-    mem_bytes_per_s: Floats  # [n]
-    overhead_s: Floats  # [n]
-    memory_bytes: Ints  # [n]
-
-
-class LayerWorks(NamedTuple):
-    """Works of a layer, which are affine in what is cached: with `begin` positions, and what each more adds.
-
-    Operations and bytes of heads but for their groups, of a group, of the projection, of the feed-forward block.
-    """
-
-    n_groups: int
-    begin: int
-    works: Floats  # [8]
-    more: Floats  # [8]
-
 
 class Seeds(NamedTuple):
     """Terms of the placements that are looked at, and places to write in."""
@@ -51,36 +39,6 @@ class Seeds(NamedTuple):
     devices: Ints  # [n] chosen ones
     weights: Floats  # [n]
     keys: Floats  # [n]
-
-
-def fastest(v: AllDevices, p: LayerWorks, past: int, layers_s: Floats, size: int, chosen: Ints) -> None:
-    """Find the devices on which a complete layer takes least, the first where they are alike: [size]."""
-    for a in range(v.n):
-        computed_s = _work(p, past, FIRST_FLOPS) / v.flops_per_s[a] + v.overhead_s[a]
-        computed_s = computed_s + p.n_groups * (_work(p, past, GROUP_FLOPS) / v.flops_per_s[a])
-        read_s = _work(p, past, FIRST_BYTES) / v.mem_bytes_per_s[a] + v.overhead_s[a]
-        read_s = read_s + p.n_groups * (_work(p, past, GROUP_BYTES) / v.mem_bytes_per_s[a])
-        layers_s[a] = max(computed_s, read_s) + _block_s(v, p, past, PROJ_FLOPS, a)
-        layers_s[a] = layers_s[a] + _block_s(v, p, past, FFN_FLOPS, a)
-    for which in range(size):
-        best = 0
-        for a in range(v.n):
-            best = a if layers_s[a] < layers_s[best] else best
-        chosen[which] = best
-        layers_s[best] = np.inf
-
-
-def _work(p: LayerWorks, past: int, which: int) -> float:
-    return p.works[which] + (past - p.begin) * p.more[which]
-
-
-def _block_s(v: AllDevices, p: LayerWorks, past: int, which: int, a: int) -> float:
-    return _time_s(v, a, _work(p, past, which), _work(p, past, which + 1))
-
-
-def _time_s(v: AllDevices, a: int, flops: float, bytes_read: float) -> float:
-    """Time of some work on a device."""
-    return max(flops / v.flops_per_s[a], bytes_read / v.mem_bytes_per_s[a]) + v.overhead_s[a]
 
 
 def write_others(
@@ -105,12 +63,12 @@ def write_others(
         _write_alone(s, b, count, device)
         count += 1
     if s.divide:
-        flops = _work(p, past, FIRST_FLOPS) + p.n_groups * _work(p, past, GROUP_FLOPS)
-        bytes_read = _work(p, past, FIRST_BYTES) + p.n_groups * _work(p, past, GROUP_BYTES)
+        flops = work(p, past, FIRST_FLOPS) + p.n_groups * work(p, past, GROUP_FLOPS)
+        bytes_read = work(p, past, FIRST_BYTES) + p.n_groups * work(p, past, GROUP_BYTES)
         for a in range(s.n):
             device = g.devices[a]
-            layer_s = _time_s(v, device, flops, bytes_read) + _block_s(v, p, past, PROJ_FLOPS, device)
-            g.weights[a] = 1.0 / (layer_s + _block_s(v, p, past, FFN_FLOPS, device))
+            layer_s = time_s(v, device, flops, bytes_read) + block_s(v, p, past, PROJ_FLOPS, device)
+            g.weights[a] = 1.0 / (layer_s + block_s(v, p, past, FFN_FLOPS, device))
         _write_in_proportion(s, b, count, g)
         for a in range(s.n):
             g.weights[a] = y.capacity[a] + 1.0

@@ -19,15 +19,16 @@ All moves together must gain `WORTH` of a step, or its part where layers have tu
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
-from typing import NamedTuple
 
 import numpy as np
 
 from edgeemu.placement.blocks import Kind
+from edgeemu.policies.compiled.devices_code import expected_devices
 from edgeemu.policies.search.partial_placement import Moved
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.outlook import STAYS
 
@@ -84,18 +85,32 @@ class Prices:
         return self.costs.total_s([(kind, source, device) for kind, _, source, n in moved for _ in range(n)], meeting)
 
 
-class Prospect(NamedTuple):
+@dataclass
+class Prospect:
     """The cluster as it is expected to be in the mean over some steps, and the steps in which a move must pay back.
 
-    `far_tokens`: the steps for a large gain.
+    `over`: these steps; None: it stays as it is. `far_tokens`: the steps for a large gain.
     `early`: a move can be for what is expected to come. Then it must lose nothing in the present state.
     """
 
-    ahead: ClusterView
+    view: ClusterView
+    over: float | None
     steps: int
     tokens: float
     far_tokens: float
     early: bool = False
+
+    @cached_property
+    def ahead(self) -> ClusterView:
+        """The view with devices and links as they are expected."""
+        return self.view if self.over is None else expected(self.view, self.over)
+
+    @property
+    def links(self) -> LinkMatrix:
+        """Links as they are expected."""
+        links, outlook = self.view.links, self.view.outlook
+        same = self.over is None or (links is links.wire and not len(outlook.sources))
+        return links if same else self.ahead.links
 
 
 def prospects(view: ClusterView) -> Iterator[Prospect]:
@@ -105,16 +120,17 @@ def prospects(view: ClusterView) -> Iterator[Prospect]:
     ending = [tokens for tokens in states if tokens < horizon]
     if not ending:
         far = min(remaining, FAR, *states)
-        yield Prospect(view, horizon, horizon / MARGIN, far / MARGIN)
+        yield Prospect(view, None, horizon, horizon / MARGIN, far / MARGIN)
         return
     lasts = max(ending)
-    yield Prospect(expected(view, lasts), int(lasts), lasts / WAYS, lasts / WAYS, early=len(ending) > 1)
+    yield Prospect(view, lasts, int(lasts), lasts / WAYS, lasts / WAYS, early=len(ending) > 1)
     if view.outlook.comes_back_within(horizon):
-        yield Prospect(expected(view, horizon), horizon, horizon / MARGIN, horizon / MARGIN, early=True)
+        yield Prospect(view, horizon, horizon, horizon / MARGIN, horizon / MARGIN, early=True)
 
 
 def expected(view: ClusterView, tokens: float) -> ClusterView:
     """The view with devices and links as they are expected in the mean over the next steps."""
-    slowdowns = view.outlook.slowdowns(tokens, view.n_devices)
     links = view.links.scaled(view.outlook.link_factors(tokens))
-    return view.slowed(slowdowns, view.memory_bytes, links=links, outlook=STAYS)
+    found = expected_devices(view, tokens)
+    slowdowns, *speeds = (view.outlook.slowdowns(tokens, view.n_devices),) if found is None else found
+    return view.slowed(slowdowns, view.memory_bytes, *speeds, links=links, outlook=STAYS)

@@ -24,7 +24,7 @@ from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospec
 from edgeemu.policies.search.going_back import Placed, note_owners, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
 from edgeemu.policies.search.share_proposals import promising
-from edgeemu.policies.search.share_search import LEAST_GAIN, MISSING, NO_ROOM, End, ShareJudge, ShareSearch
+from edgeemu.policies.search.share_search import LEAST_GAIN, MISSING, NO_ROOM, End, ShareJudge, ShareSearch, middle
 from edgeemu.policies.search.vicinity import Vicinity, ends_code
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -119,13 +119,18 @@ class Known:
         """Judge of the next step, as all is now."""
         return ShareJudge(self.view, self.devices, 1)
 
-    def ends(self, judge: ShareJudge, price: float) -> tuple[float, list[End]]:
+    def ends(self, prospect: Prospect, price: float) -> tuple[float, list[End]]:
         """Cost of the placement, and where a search near it ends. `price`: of a second of a migration."""
-        if self.code is not None and judge.has_code:
+        if self.code is not None and self.present.has_code:
             rules = RULES if self.fits else RULES._replace(worth=0.0)
-            before, ends = self.code.found(judge.view, judge.past, price, rules)
+            past = middle(self.view, prospect.steps)
+            before, ends = self.code.found(prospect.links, prospect.over, past, price, rules)
             return before, list(starmap(End, ends))
-        return self.search(judge, price).ends_near(self.base, self.near, fits=self.fits)
+        return self.search(self.judge(prospect), price).ends_near(self.base, self.near, fits=self.fits)
+
+    def judge(self, prospect: Prospect) -> ShareJudge:
+        """Judge of the steps to come."""
+        return ShareJudge(prospect.ahead, self.devices, prospect.steps)
 
     def search(self, judge: ShareJudge, price: float) -> ShareSearch:
         """Search for better placements."""
@@ -159,7 +164,7 @@ class Known:
     def is_slower(self, end: End) -> bool:
         """Whether the next step of a placement with divided layers, or from such a one, takes longer than without."""
         if self.code is not None and end.which is not None:
-            before, after = self.code.steps_of(self.view, self.view.past, end.which)
+            before, after = self.code.steps_of(self.view.past, end.which)
             slower = after > before * (1 + SLOWER)
         else:
             slower = _is_slower(self.present, end.shares, self.base)
@@ -171,17 +176,16 @@ def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placem
 
     None: it no longer fits, and no other was found among so few devices.
     """
-    judge = ShareJudge(prospect.ahead, known.devices, prospect.steps)
-    price = judge.second / prospect.tokens
-    before, ends = known.ends(judge, price)
+    price = known.present.second / prospect.tokens
+    before, ends = known.ends(prospect, price)
     if not ends and known.fits:
         return known.current
-    change = _BestChange(view, prospect, known, judge, before)
+    change = _BestChange(view, prospect, known, before)
     for end in ends[:EXACT]:
         change.add(end)
     if ends and change.best is None:  # no room on the way to what is best in the end: the best small change
         limit = before * (1 - WORTH) if known.fits else before
-        for cost, shares in islice(known.search(judge, price).all_below(limit, known.near), BESIDE):
+        for cost, shares in islice(known.search(change.judge, price).all_below(limit, known.near), BESIDE):
             if change.add(End(cost, shares)):
                 break
     if change.best is not None:
@@ -192,13 +196,18 @@ def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placem
 class _BestChange:
     """Judgement of what a search has found, with the exact time of its migration and what devices would refuse."""
 
-    def __init__(self, view: ClusterView, prospect: Prospect, known: Known, judge: ShareJudge, before: float) -> None:
+    def __init__(self, view: ClusterView, prospect: Prospect, known: Known, before: float) -> None:
         """`before`: the cost of the current placement."""
         self._view, self._prospect, self._current, self._known = view, prospect, known.current, known
-        self._judge, self._before, self._prices = judge, before, Prices.of(known.costs, prospect, before)
+        self._before, self._prices = before, Prices.of(known.costs, prospect, before)
         self._net = 0.0 if known.fits else -np.inf
         self.best: End | None = None
         self._refused: list[tuple[float, End]] = []  # what is gained in all, and the placement
+
+    @cached_property
+    def judge(self) -> ShareJudge:
+        """Judge of the steps to come."""
+        return self._known.judge(self._prospect)
 
     @cached_property
     def _held(self) -> list[Usage]:
@@ -209,11 +218,11 @@ class _BestChange:
         known = self._known
         if end.cost >= MISSING:
             return False
-        gain = self._before - (float(self._judge.promised(end.shares)[0]) if end.promised is None else end.promised)
+        gain = self._before - (float(self.judge.promised(end.shares)[0]) if end.promised is None else end.promised)
         gained = self._prices.gained_s(gain)
         if gained <= self._net:  # its migration makes it no better
             return False
-        net = gained - known.moving_s(end) * self._judge.second
+        net = gained - known.moving_s(end) * self._known.present.second
         if net <= self._net or (known.fits and gain <= WORTH * self._before):
             return False
         if not self._is_accepted(end):
@@ -240,10 +249,10 @@ class _BestChange:
             half = None if middle is None else ShareArrays.of(middle, view.costs.shape, known.devices)
             if middle is None or half is None:
                 continue
-            after, between = self._judge.promised(ShareArrays.joined([target, half])).tolist()
+            after, between = self.judge.promised(ShareArrays.joined([target, half])).tolist()
             ways_s = known.costs.moves_s(moves(self._current, middle)) + known.costs.moves_s(moves(middle, new))
             steps = self._before, between, after
-            if self._prices.pays_by_halves(steps, ways_s * self._judge.second, view.interval_tokens):
+            if self._prices.pays_by_halves(steps, ways_s * self._known.present.second, view.interval_tokens):
                 return self._current if self._loses(End(between, half)) else middle
         return self._current
 
@@ -252,7 +261,7 @@ class _BestChange:
         yield shares
         everyone = np.arange(len(self._known.devices))
         others = replace(shares.taken(0 * everyone), embed=everyone, lm_head=everyone)
-        costs = self._judge.promised(others)
+        costs = self.judge.promised(others)
         for at in costs.argsort(kind="stable").tolist():
             if costs[at] < self._before * (1 - WORTH):
                 yield others.taken([at])

@@ -12,7 +12,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.compiled.ends_code import fastest
+from edgeemu.policies.compiled.devices_code import fastest
 from edgeemu.policies.compiled.share_code import pays
 from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.share_annealing import annealed

@@ -44,12 +44,17 @@ MISSING = (
 )
 
 
+def middle(view: ClusterView, horizon: int) -> int:
+    """Positions that are cached in the middle of so many decode steps to come."""
+    return view.past + horizon // 2
+
+
 class ShareJudge:
     """Judge of placements on chosen devices: seconds per token, or joules for the objective of energy."""
 
     def __init__(self, view: ClusterView, devices: IntArray, horizon: int) -> None:
         """`horizon`: decode steps to come that count."""
-        self.view, self.devices, self.past = view, devices, view.past + horizon // 2
+        self.view, self.devices, self.past = view, devices, middle(view, horizon)
         self._energy = ShareEnergy(view, devices) if view.objective == "energy" else None
         by_latency = self._energy is None and not view.length
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None

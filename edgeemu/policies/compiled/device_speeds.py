@@ -1,0 +1,90 @@
+"""The fastest devices of a cluster, and all as they are expected: as `view.step_time` and `view.outlook` have them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu_kernels.arrays import Floats, Ints
+
+FIRST_FLOPS, GROUP_FLOPS, FIRST_BYTES, GROUP_BYTES = range(4)  # among the works of a layer
+PROJ_FLOPS, FFN_FLOPS = 4, 6  # each before its bytes
+
+
+class AllDevices(NamedTuple):
+    """All devices of a cluster, as they are or are expected."""
+
+    n: int
+    flops_per_s: Floats  # [n]
+    mem_bytes_per_s: Floats  # [n]
+    overhead_s: Floats  # [n]
+
+
+class LayerWorks(NamedTuple):
+    """Works of a layer, which are affine in what is cached: with `begin` positions, and what each more adds.
+
+    Operations and bytes of heads but for their groups, of a group, of the projection, of the feed-forward block.
+    """
+
+    n_groups: int
+    begin: int
+    works: Floats  # [8]
+    more: Floats  # [8]
+
+
+class DeviceForecasts(NamedTuple):
+    """Forecasts of devices, as `view.outlook` has them."""
+
+    n: int
+    devices: Ints  # [n], ascending
+    lasts_tokens: Floats  # [n]
+    mean: Floats  # [n]
+    whole_tokens: Floats  # [n]
+
+
+def expect(v: AllDevices, f: DeviceForecasts, tokens: float, found: Floats) -> None:
+    """Find by how many times each device takes longer in the mean over some tokens, and its speeds then.
+
+    `found`: slowdowns, FLOP/s, bytes/s and overheads, [4, v.n].
+    """
+    for a in range(v.n):
+        found[a] = 1.0
+    for at in range(f.n):
+        present = min(1.0, f.lasts_tokens[at] / tokens)
+        if 2.0 * f.whole_tokens[at] <= tokens:
+            found[at if f.n == v.n else f.devices[at]] = present + (1.0 - present) * f.mean[at]
+    for a in range(v.n):
+        found[v.n + a] = v.flops_per_s[a] / found[a]
+        found[2 * v.n + a] = v.mem_bytes_per_s[a] / found[a]
+        found[3 * v.n + a] = v.overhead_s[a] * found[a]
+
+
+def fastest(v: AllDevices, p: LayerWorks, past: int, layers_s: Floats, size: int, chosen: Ints) -> None:
+    """Find the devices on which a complete layer takes least, the first where they are alike: [size]."""
+    for a in range(v.n):
+        computed_s = work(p, past, FIRST_FLOPS) / v.flops_per_s[a] + v.overhead_s[a]
+        computed_s = computed_s + p.n_groups * (work(p, past, GROUP_FLOPS) / v.flops_per_s[a])
+        read_s = work(p, past, FIRST_BYTES) / v.mem_bytes_per_s[a] + v.overhead_s[a]
+        read_s = read_s + p.n_groups * (work(p, past, GROUP_BYTES) / v.mem_bytes_per_s[a])
+        layers_s[a] = max(computed_s, read_s) + block_s(v, p, past, PROJ_FLOPS, a)
+        layers_s[a] = layers_s[a] + block_s(v, p, past, FFN_FLOPS, a)
+    for which in range(size):
+        best = 0
+        for a in range(v.n):
+            best = a if layers_s[a] < layers_s[best] else best
+        chosen[which] = best
+        layers_s[best] = np.inf
+
+
+def work(p: LayerWorks, past: int, which: int) -> float:
+    """One of the works of a layer with so many positions cached."""
+    return p.works[which] + (past - p.begin) * p.more[which]
+
+
+def block_s(v: AllDevices, p: LayerWorks, past: int, which: int, a: int) -> float:
+    """Time of a block on a device."""
+    return time_s(v, a, work(p, past, which), work(p, past, which + 1))
+
+
+def time_s(v: AllDevices, a: int, flops: float, bytes_read: float) -> float:
+    """Time of some work on a device."""
+    return max(flops / v.flops_per_s[a], bytes_read / v.mem_bytes_per_s[a]) + v.overhead_s[a]

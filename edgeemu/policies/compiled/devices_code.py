@@ -1,0 +1,70 @@
+"""Devices of a cluster, looked at by machine code."""
+
+from functools import lru_cache
+from itertools import chain
+
+import numpy as np
+
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.costs import Costs
+from edgeemu.policies.compiled.device_speeds import AllDevices, DeviceForecasts, LayerWorks
+from edgeemu.policies.compiled.share_code import functions, functions_made
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.policies.view.outlook import Outlook
+from edgeemu_kernels.arrays import address_of
+from edgeemu_kernels.packed_tuples import Packed, packed
+
+
+def layer_works(costs: Costs, past: int) -> Packed:
+    """Works of a layer with so many cached positions, and perhaps with others."""
+    return _works_from(costs, 0 if costs.of_every_step else past)
+
+
+@lru_cache(maxsize=16)
+def _works_from(costs: Costs, begin: int) -> Packed:
+    """Works of a layer from so many cached positions on."""
+
+    def works(past: int) -> FloatArray:
+        one, two = (costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2))
+        each = two.flops - one.flops, two.bytes_read - one.bytes_read
+        heads = one.flops - each[0], each[0], one.bytes_read - each[1], each[1]
+        rest = (costs.work(kind, 1, 1, past) for kind in (Kind.PROJ, Kind.FFN))
+        return np.array([*heads, *chain.from_iterable(rest)], np.float64)
+
+    here = works(begin)
+    return packed(LayerWorks, costs.shape.n_groups, begin, here, works(begin + 1) - here)
+
+
+def all_devices(view: ClusterView) -> Packed:
+    """All devices as a view has them."""
+    return packed(AllDevices, len(view.memory_bytes), view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
+
+
+def fastest(view: ClusterView, size: int) -> list[int]:
+    """The devices on which a complete layer takes least, the first where they are alike."""
+    past, costs = view.past, view.costs.at_step(1, view.past)
+    chosen, layers_s = np.empty(size, np.int64), np.empty(view.n_devices)
+    works = layer_works(costs, past)
+    functions().fastest(all_devices(view).at, works.at, past, address_of(layers_s), size, address_of(chosen))
+    found: list[int] = chosen.tolist()
+    return found
+
+
+def expected_devices(view: ClusterView, tokens: float) -> FloatArray | None:
+    """Slowdowns of devices in the mean over the next steps, and their FLOP/s, bytes/s and overheads then: [4, n].
+
+    None where no machine code has been made.
+    """
+    code = functions_made()
+    if code is None:
+        return None
+    found = np.empty((4, len(view.memory_bytes)))
+    code.expect(all_devices(view).at, forecasts_of(view.outlook).at, tokens, address_of(found))
+    return found
+
+
+def forecasts_of(outlook: Outlook) -> Packed:
+    """Forecasts of devices."""
+    devices, known, *_ = outlook
+    return packed(DeviceForecasts, len(devices), devices, known.lasts_tokens, known.mean, known.whole_tokens)
