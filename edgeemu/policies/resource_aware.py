@@ -32,7 +32,7 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind, head
 from edgeemu.placement.placement import Placement, is_divided
-from edgeemu.policies.search.change_rule import ROUNDING, Prices
+from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.local_moves import quickest_end_s, resplit_heads, to_move, touched_s, try_move
 from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
@@ -42,7 +42,7 @@ from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.memory_arrays import found_placement
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:

@@ -41,7 +41,6 @@ MARGIN = 1.5
 WORTH = 0.01
 WAYS = 2  # there and back
 LEAST_GAIN_S = 1e-12  # below it, a gain is rounding
-ROUNDING = 1e-9  # share by which sums of the same times in another order can differ, and more
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
-from edgeemu.policies.search.change_rule import ROUNDING
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import MoveCosts, Pair
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 
 class Split(NamedTuple):

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
-from edgeemu.policies.search.change_rule import ROUNDING
 from edgeemu.policies.search.head_split import Split, best_split, slots
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 MAX_CHOICES = 24  # that are tried in full
 FEW = 6  # devices, up to which every device can hold single blocks

@@ -26,7 +26,7 @@ from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import found_placement, union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import MANY, StepTimes
 
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 AT_ONCE = 4  # moves that links and storages can carry out side by side: each takes so much less beside the others
@@ -67,6 +67,8 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
         proposals += [] if new is None else [(new, False)]
     full: tuple[PlacementArrays, float] | None = None  # the best for which devices have no room at once, and its step
     for layout, earlier in proposals:
+        if shape.n_layers >= MANY and best_s <= times.least_step_s(layout):
+            continue
         gain_s = best_s - times.step_s(layout)
         if gain_s <= 0:  # most: its moves and its memory are counted in vain
             continue

@@ -29,6 +29,7 @@ from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.message_times import BusyHeads
 from edgeemu.policies.view.same import Same
 
+ROUNDING = 1e-9  # share by which sums of the same times in another order can differ, and more
 MANY = 4  # layers from which it is quicker to compute all of them at once
 
 
@@ -263,6 +264,13 @@ class StepTimes:
     def step_s(self, layout: PlacementArrays) -> float:
         """Time of one decode step."""
         return self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + sum(self.layer_times_s(layout))
+
+    def least_step_s(self, layout: PlacementArrays) -> float:
+        """The time of one decode step if nothing of heads took any on links: no step takes less."""
+        sources, held = np.append(layout.embed, layout.ffn[:-1]), HeldHeads.sorted(np.sort(layout.heads, axis=1))
+        latest_s = np.maximum.reduceat(self.heads_s(held.devices, held.counts), held.starts(len(sources)))
+        layers_s = self.layers_from_s(latest_s, sources, layout.proj, layout.ffn)
+        return (1 - ROUNDING) * (self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + float(layers_s.sum()))
 
     def busy_s(self, layout: PlacementArrays) -> FloatArray:
         """Time that each device computes in a step, or is busy with messages: [n_devices]."""
