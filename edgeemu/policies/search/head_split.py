@@ -5,7 +5,6 @@ groups) that never falls with k. The cheapest slots are then the first ones of e
 the dearest slot that is taken: water-filling, which is exact also for whole numbers.
 """
 
-from collections import defaultdict
 from collections.abc import Callable
 from heapq import heapify, heappop, heapreplace
 from math import inf
@@ -209,13 +208,17 @@ def _price_by_slot(
 ) -> Callable[[int, int], float]:
     """`slot_prices` one by one: when the k-th group of the device in a place of `chosen` [m] has reached proj."""
     computed, computed_each, read, read_each = (line[chosen].tolist() for line in lines)
-    here = np.flatnonzero(chosen == source).tolist() if source != gather else []  # whose outputs wait for x
+    at_source = np.flatnonzero(chosen == source).tolist() if source != gather else []  # whose outputs wait for x
+    here = at_source[0] if at_source else -1
     per_bit_s, delay_s = times.links.s_per_bit.pair(source, gather), times.links.delay_s.pair(source, gather)
     fixed_bits, slope_bits = times.hidden_bits + times.attention_fixed_bits, times.attention_slope_bits
 
     def price_s(place: int, k: int) -> float:
-        found: float = max(computed[place] + k * computed_each[place], read[place] + k * read_each[place])
-        return max(found, (fixed_bits + k * slope_bits) * per_bit_s + delay_s) if place in here else found
+        found_s: float = computed[place] + k * computed_each[place]
+        read_s: float = read[place] + k * read_each[place]
+        if read_s > found_s:  # `max` takes as long as all the rest
+            found_s = read_s
+        return max(found_s, (fixed_bits + k * slope_bits) * per_bit_s + delay_s) if place == here else found_s
 
     return price_s
 
@@ -263,21 +266,17 @@ def _best_number_of_moves(
     links, bits, flash_s = costs.prices.links, costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
     pairs = np.array(exchange.sources), np.array(exchange.targets)  # [n_moves] each
     prices = zip(links.s_per_bit.pairs(*pairs).tolist(), links.delay_s.pairs(*pairs).tolist(), strict=True)
-    sent: dict[Pair, float] = defaultdict(float)  # bits over each link
-    read_s: dict[int, float] = defaultdict(float)  # from the storage of each target
+    sent, read_s = dict[Pair, float](), dict[int, float]()  # bits over each link; from the storage of each target
     moving_s, best_m, best, best_net_s = 0.0, 0, (0.0, 0.0), 0.0
-    moves = zip(exchange.sources, exchange.targets, prices, gains_s, strict=True)
-    for m, (source, target, (s_per_bit, delay_s), gain_s) in enumerate(moves, 1):
-        sent[source, target] += bits
-        read_s[target] += flash_s
-        sent_s = s_per_bit * sent[source, target] + delay_s if bits else 0.0
-        moving_s = max(moving_s, read_s[target], sent_s)
+    ends = zip(exchange.sources, exchange.targets, strict=True)
+    for m, (pair, (s_per_bit, delay_s), gain_s) in enumerate(zip(ends, prices, gains_s, strict=True), 1):
+        sent[pair] = pair_bits = sent.get(pair, 0.0) + bits
+        read_s[pair[1]] = target_s = read_s.get(pair[1], 0.0) + flash_s
+        sent_s = s_per_bit * pair_bits + delay_s if bits else 0.0
+        moving_s = max(moving_s, target_s, sent_s)
         if gain_s > 0 and (net_s := tokens * gain_s - moving_s) > best_net_s:
             best_m, best, best_net_s = m, (gain_s, moving_s), net_s
     if not best_m:
         return Resplit(counts, 0.0, 0.0)
-    after = counts.copy()
-    for source, target in zip(exchange.sources[:best_m], exchange.targets[:best_m], strict=True):
-        after[source] -= 1
-        after[target] += 1
-    return Resplit(after, *best)
+    left, came = (np.bincount(each[:best_m], minlength=len(counts)) for each in pairs)  # [n_devices] groups
+    return Resplit(counts - left + came, *best)
