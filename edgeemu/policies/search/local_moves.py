@@ -132,12 +132,13 @@ def _best_part(
     times, here, length = draft.times, int(draft.ffn[begin]), end - begin
     alone_s, source = times.whole_layer_s, draft.source(begin)
     after = int(draft.proj[end]) if end < len(draft.ffn) else draft.lm_head
-    inner_s = layers_s[begin + 1] if length > 1 else layers_s[begin] - times.hop_s(source, here)
+    come_here_s = times.hop_s(source, here)
+    inner_s = layers_s[begin + 1] if length > 1 else layers_s[begin] - come_here_s
     share = inner_s / float(alone_s[here])  # by how much spread heads shorten a layer, here and so elsewhere
     if prices.costs is not None:
         # No layer gains more elsewhere, and hops are gained once: if that does not pay for one, more do not either.
-        at_most_s = inner_s - share * times.least_layer_s + times.hop_s(source, here) + times.hop_s(here, after)
-        if prices.gained_s(at_most_s) <= _quickest_layer_move_s(draft, prices.costs, here):
+        at_most_s = inner_s - share * times.least_layer_s + come_here_s + times.hop_s(here, after)
+        if not _could_pay(prices.gained_s(at_most_s), times.n_groups, prices.costs, here):
             return None
     room = np.minimum(whole_layers_room(draft), length)  # [n_devices]
     room[here] = 0
@@ -147,7 +148,7 @@ def _best_part(
     out_s, into_s = times.links.row(here, bits), times.links.column(here, bits)  # [n_devices]
     come_s, go_s = times.links.row(source, bits), times.links.column(after, bits)  # [n_devices]
     each_s = inner_s - share * alone_s  # [n_devices]
-    in_gain_s = times.hop_s(source, here) - come_s
+    in_gain_s = come_here_s - come_s
     out_gain_s = times.hop_s(here, after) - go_s
     part = np.minimum(room, length - 1)
     gains_s = np.stack(
@@ -173,10 +174,12 @@ def _layer_move_s(draft: PartialPlacement, costs: MoveCosts, here: int) -> Float
     return np.maximum(costs.prices.links.s_per_bit.row(here) * bits, flash_s)
 
 
-def _quickest_layer_move_s(draft: PartialPlacement, costs: MoveCosts, here: int) -> float:
-    """The least time to move a complete layer from a device to another."""
-    bits, flash_s = costs.layer(draft.times.n_groups)
-    return max(costs.prices.links.s_per_bit.least_in_row(here) * bits, flash_s) if bits else flash_s
+def _could_pay(gained_s: float, n_groups: int, costs: MoveCosts, here: int) -> bool:
+    """Whether a gain is more than the least time to move a complete layer from a device to another."""
+    bits, flash_s = costs.layer(n_groups)
+    if gained_s <= flash_s:
+        return False
+    return not bits or gained_s > costs.prices.links.s_per_bit.least_in_row(here) * bits
 
 
 def _try_run(draft: PartialPlacement, prices: Prices, begin: int, end: int, device: int) -> bool:

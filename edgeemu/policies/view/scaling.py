@@ -41,9 +41,10 @@ class Scaling:
         return codes[order], order
 
     @cached_property
-    def _table(self) -> NDArray[np.int32]:
+    def _table(self) -> NDArray[np.unsignedinteger]:
         """Which each pair of devices is; one more than there are where it is none: [n_devices * n_devices]."""
-        table = np.full(self.n_devices * self.n_devices, len(self.sources), np.int32)
+        small = np.min_scalar_type(len(self.sources))
+        table = np.full(self.n_devices * self.n_devices, len(self.sources), small)
         table[self.places] = np.arange(len(self.sources))
         return table
 
@@ -60,7 +61,7 @@ class Scaling:
         """Which some pairs are; one more than there are for others: [k], [k] -> [k]."""
         wanted = sources * self.n_devices + targets
         if self.n_devices <= ALL_AT_ONCE:
-            which: NDArray[np.int32] = self._table[wanted]
+            which: NDArray[np.unsignedinteger] = self._table[wanted]
             return which
         codes, order = self._codes
         at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
