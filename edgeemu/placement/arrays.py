@@ -144,5 +144,7 @@ def assign_groups(counts: IntArray, old: IntArray | None) -> IntArray:
 
 def runs(devices: IntArray) -> list[tuple[int, int]]:
     """Contiguous runs of layers on one device, as (first layer, end)."""
+    if len(devices) == 1:
+        return [(0, 1)]
     borders = [0, *(np.flatnonzero(np.diff(devices)) + 1).tolist(), len(devices)]
     return list(pairwise(borders))

@@ -44,6 +44,13 @@ class Finish(NamedTuple):
             self.memory_fixed_s[devices] + counts * self.memory_slope_s[devices],
         )
 
+    def most_within(self, limit_s: float) -> FloatArray:
+        """The most groups that each device can finish by then, or fewer than none: [n_devices]."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # a slope of 0 is no limit
+            computed = (limit_s - self.compute_fixed_s) / self.compute_slope_s
+            most: FloatArray = np.fmin(computed, (limit_s - self.memory_fixed_s) / self.memory_slope_s)
+        return np.floor(most)
+
 
 def finish(times: StepTimes, source: int, gather: int) -> Finish:
     """Finish times of every device, with x at `source` and proj at `gather`.
@@ -104,10 +111,17 @@ def _queue_behind_x(times: StepTimes, source: int, gather: int, chosen: IntArray
         prices[here[0]] = np.maximum(prices[here[0]], bits * per_bit_s + delay_s)
 
 
-def best_split(times: StepTimes, source: int, gather: int, room: MemoryHeadroom, layer: int) -> Split | None:
-    """The split with the shortest heads stage of a layer that no device holds yet. None: it does not fit."""
+def best_split(
+    times: StepTimes, source: int, gather: int, room: MemoryHeadroom, layer: int, limit_s: float = inf
+) -> Split | None:
+    """The split with the shortest heads stage of a layer that no device holds yet.
+
+    None: it does not fit, or surely takes longer than `limit_s`.
+    """
     needed = times.n_groups
     lines = finish(times, source, gather)
+    if limit_s < inf and lines.most_within((1 + ROUNDING) * limit_s).clip(0, needed).sum() < needed:
+        return None
     chosen = room.first_group_fits().nonzero()[0]  # [m]
     if len(chosen) > needed:  # no other device can be among the cheapest
         first = lines.at(1, chosen)

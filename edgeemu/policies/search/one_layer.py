@@ -37,12 +37,12 @@ def best_ring(
     view: ClusterView,
     times: StepTimes,
     below_s: float = np.inf,
-    moves_s: dict[Kind, FloatArray] | None = None,
+    moves_s: FloatArray | None = None,
 ) -> PartialPlacement | None:
     """The placement with the shortest step; None: none of those that were tried fits and is below `below_s`.
 
-    `moves_s` gives the seconds that a single block's move to each device, [n_devices], adds to a step: moves happen in
-    parallel, so the largest counts.
+    `moves_s` gives the seconds that the move of each block of `RING` to each device adds to a step, [4, n_devices];
+    moves happen in parallel, so the largest counts.
     """
     carriers = _carriers(times, view.memory_bytes >= sizes_of(view).least_alone)  # [c]
     if not len(carriers):
@@ -61,20 +61,21 @@ def best_ring(
         devices = [everyone[index] for index in choice]
         pair = choice[0], choice[1]
         if pair not in splits:
-            splits[pair] = best_split(times, devices[0], devices[1], empty, 0)
+            limit_s = best_s - float(bound_s - bounds.stage_s[pair])
+            splits[pair] = best_split(times, devices[0], devices[1], empty, 0, limit_s)
         split = splits[pair]
         if split is None or bound_s - bounds.stage_s[pair] + split.stage_s >= best_s:
             continue
         draft = _realised(view, times, devices, split)
         if draft is None:
             continue
-        moving_s = max(moves_s[kind][draft.at(kind, 0)] for kind in moves_s) if moves_s is not None else 0.0
+        moving_s = 0.0 if moves_s is None else float(moves_s[np.arange(len(RING)), devices].max())
         if (found_s := draft.step_s() + moving_s) < best_s:
             best, best_s = draft, found_s
     return best
 
 
-def _bounds(times: StepTimes, carriers: IntArray, moves_s: dict[Kind, FloatArray] | None) -> _Bounds:
+def _bounds(times: StepTimes, carriers: IntArray, moves_s: FloatArray | None) -> _Bounds:
     """Lower bounds for all choices of carriers: heads take no time on links and have all memory."""
     s_per_bit = times.links.s_per_bit.block(carriers, carriers)  # [c, c]
     delay_s = times.links.delay_s.block(carriers, carriers)  # [c, c]
@@ -90,11 +91,9 @@ def _bounds(times: StepTimes, carriers: IntArray, moves_s: dict[Kind, FloatArray
         + token_s.T[:, None, None, :]
     )
     if moves_s is not None:
-        e, p, f, o = (
-            moves_s[kind][carriers].reshape([-1 if axis == at else 1 for axis in range(4)])
-            for at, kind in enumerate(RING)
-        )
-        step_s = step_s + np.maximum(np.maximum(e, p), np.maximum(f, o))
+        embed, proj, ffn, lm_head = moves_s[:, carriers]  # [c] each
+        first, last = np.maximum(embed[:, None], proj), np.maximum(ffn[:, None], lm_head)  # [c, c] each
+        step_s = step_s + np.maximum(first[:, :, None, None], last)
     return _Bounds(stage_s, step_s)
 
 
@@ -124,9 +123,9 @@ def _least_singles_s(times: StepTimes, carriers: IntArray) -> float:
     return (1 - ROUNDING) * sum(float(each_s[carriers].min()) for each_s in alone_s)
 
 
-def _least_move_s(carriers: IntArray, moves_s: dict[Kind, FloatArray] | None) -> float:
+def _least_move_s(carriers: IntArray, moves_s: FloatArray | None) -> float:
     """The least that the move of the block that takes longest to a carrier adds to a step."""
-    return 0.0 if moves_s is None else max(float(each_s[carriers].min()) for each_s in moves_s.values())
+    return 0.0 if moves_s is None else float(moves_s[:, carriers].min(1).max())
 
 
 def _carriers(times: StepTimes, fits: NDArray[np.bool_]) -> IntArray:

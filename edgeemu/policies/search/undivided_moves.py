@@ -18,7 +18,7 @@ from edgeemu.policies.search.going_back import from_now
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
 from edgeemu.policies.search.local_moves import improve, move_ends, turns_of_layers
-from edgeemu.policies.search.one_layer import best_ring
+from edgeemu.policies.search.one_layer import RING, best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import half_that_pays
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -122,22 +122,20 @@ def _new_below(
     return None if draft is None or draft.step_s() >= below_s else draft.layout(old)
 
 
-def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> dict[Kind, FloatArray] | None:
-    """The migration time of each single block of a layer to each device, per step of the horizon: [n_devices]."""
+def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> FloatArray | None:
+    """Migration times of the single blocks of `RING` to each device, per step of the horizon: [4, n_devices]."""
     costs = prices.costs
     if costs is None:
         return None
-    found = {}
-    for kind, at, other in (
-        (Kind.EMBED, old.embed, old.lm_head),
-        (Kind.PROJ, int(old.proj[0]), None),
-        (Kind.FFN, int(old.ffn[0]), None),
-        (Kind.LM_HEAD, old.lm_head, old.embed),
-    ):
+    found_s = np.empty((len(RING), times.n_devices))
+    at = old.embed, int(old.proj[0]), int(old.ffn[0]), old.lm_head
+    for row_s, kind, device in zip(found_s, RING, at, strict=True):
         bits = costs.link_bits[kind]
-        sent_s = costs.prices.links.row(at, bits) if bits else np.zeros(times.n_devices)
-        found[kind] = np.maximum(sent_s, costs.flash_s[kind]) / prices.tokens
-        if other is not None and other != at:
-            found[kind][other] = costs.total_s([(kind, at, other)], [kind]) / prices.tokens
-        found[kind][at] = 0.0
-    return found
+        sent_s = costs.prices.links.row(device, bits) if bits else 0.0
+        np.maximum(sent_s, costs.flash_s[kind], out=row_s)
+    if old.embed != old.lm_head:
+        for row_s, kind, ends in ((found_s[0], Kind.EMBED, (at[0], at[3])), (found_s[3], Kind.LM_HEAD, (at[3], at[0]))):
+            row_s[ends[1]] = costs.total_s([(kind, *ends)], [kind])
+    found_s /= prices.tokens
+    found_s[np.arange(len(RING)), at] = 0.0
+    return found_s

@@ -98,10 +98,11 @@ def from_all_slots(prices: FloatArray, counts: list[int], floor_s: float, costs:
 def test_no_ring_below_a_limit_is_ruled_out(shape: ModelShape, seed: int, moves: bool, move_s: float) -> None:
     seen = seen_from(shape, seed)
     times, random = StepTimes(seen), np.random.default_rng(seed)
-    moves_s = {kind: move_s * random.random(N) for kind in one_layer.RING} if moves else None
+    moves_s = move_s * random.random((4, N)) if moves else None
     found = one_layer.best_ring(seen, times, np.inf, moves_s)
     assert found is not None
-    moving_s = 0.0 if moves_s is None else max(each_s[found.at(kind, 0)] for kind, each_s in moves_s.items())
+    at = [found.at(kind, 0) for kind in one_layer.RING]
+    moving_s = 0.0 if moves_s is None else moves_s[range(4), at].max()
     total_s = found.step_s() + moving_s
     again = one_layer.best_ring(seen, times, total_s * (1 + 1e-6), moves_s)
     assert again is not None
