@@ -91,9 +91,12 @@ class Estimator:
         self._links.observe(transits)
 
     def observe_states(self, availability: Sequence[float], memory_bytes: Sequence[int]) -> None:
-        """Add the readings of all devices at an instant. Availability counts if nothing was executed since the last."""
+        """Add the readings of all devices at an instant.
+
+        `availability`, above 0: counts if nothing was executed since the last.
+        """
         if memory_bytes != self._sizes:
-            self._sizes, self._memory_bytes = memory_bytes, np.array(memory_bytes, np.int64)
+            self._sizes, self._memory_bytes = tuple(memory_bytes), np.array(memory_bytes, np.int64)
         shares = np.array(availability)
         if self._some_by_host:
             self._idle = np.where(self._worked & self._by_host, self._slowdown * shares, self._idle)

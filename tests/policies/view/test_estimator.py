@@ -223,6 +223,14 @@ def test_a_load_is_taken_from_meters_only_where_nothing_was_executed() -> None:
     assert known.view(base_view()).memory_bytes.tolist() == [2**20, 2**19, 2**20]
 
 
+def test_memory_that_changes_in_the_same_list_is_read_again() -> None:
+    known, memory_bytes = estimate(), [2**20] * 3
+    known.observe_states([1.0] * 3, memory_bytes)
+    memory_bytes[1] = 2**19
+    known.observe_states([1.0] * 3, memory_bytes)
+    assert known.view(base_view()).memory_bytes.tolist() == [2**20, 2**19, 2**20]
+
+
 # -- the timeline ---------------------------------------------------------------------------------------------
 
 
