@@ -130,6 +130,8 @@ def prospects(view: ClusterView) -> Iterator[Prospect]:
 def expected(view: ClusterView, tokens: float) -> ClusterView:
     """The view with devices and links as they are expected in the mean over the next steps."""
     links = view.links.scaled(view.outlook.link_factors(tokens))
-    found = expected_devices(view, tokens)
-    slowdowns, *speeds = (view.outlook.slowdowns(tokens, view.n_devices),) if found is None else found
-    return view.slowed(slowdowns, view.memory_bytes, *speeds, links=links, outlook=STAYS)
+    found, others = expected_devices(view, tokens), {"links": links, "outlook": STAYS}
+    if found is None:
+        return view.slowed(view.outlook.slowdowns(tokens, view.n_devices), view.memory_bytes, **others)
+    slowdowns, *speeds = found
+    return view.slowed(slowdowns, view.memory_bytes, *speeds, **others)

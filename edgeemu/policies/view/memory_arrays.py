@@ -97,6 +97,7 @@ class _Held(NamedTuple):
     @classmethod
     @lru_cache(maxsize=4)
     def nothing(cls, n_layers: int, n: int) -> Self:
+        """No blocks on n devices."""
         none = np.zeros(n, np.int64)
         return cls(np.zeros((n_layers, n), np.int64), (none,) * len(_SINGLES), (none,) * 3)
 
