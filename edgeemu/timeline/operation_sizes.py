@@ -46,12 +46,12 @@ class KnownKinds:
         self._know()
         return self._starts_kernel
 
-    def table(self, rows: int, past: int) -> NDArray[np.float64] | None:
+    def table(self, rows: int) -> NDArray[np.float64] | None:
         """Operations and bytes with nothing cached, and what a position adds; NaN: not known yet. [2, n_kinds, 2].
 
-        None: costs at this step are others.
+        None: works are others at every step.
         """
-        if self._costs.at_step(rows, past) is not self._costs:
+        if not self._costs.of_every_step:
             return None
         self._know()
         table = self._by_rows.get(rows)
@@ -61,7 +61,7 @@ class KnownKinds:
 
     def works(self, which: IntArray, rows: int, past: int) -> NDArray[np.float64]:
         """Operations and bytes of kinds in a step, which are affine in what is cached: [m] -> [m, 2]."""
-        table = self.table(rows, past)
+        table = self.table(rows)
         if table is None:
             each = {kind: op_work(self.ops[kind], rows, past, self._costs) for kind in set(which.tolist())}
             return np.array([each[kind] for kind in which.tolist()], np.float64).reshape(-1, 2)

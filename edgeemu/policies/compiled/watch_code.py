@@ -136,7 +136,7 @@ class EstimatorCode(Estimator):
         `columns`: places in the program, and instants, [n_operations] each.
         """
         known, kinds = self._times.known, self._times.known.kinds.known
-        works = kinds.table(rows, past)
+        works = kinds.table(rows)
         if works is None:
             return False
         if works is not self._works:  # there are more kinds, or other rows

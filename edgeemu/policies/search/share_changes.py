@@ -296,7 +296,7 @@ class _BestChange:
 
 def _counts_exactly(view: ClusterView) -> bool:
     """Whether what is counted in arrays of a migration is no less than what devices reserve."""
-    alike = view.by_layer is None and view.costs.at_step(1, 0) is view.costs
+    alike = view.by_layer is None and view.costs.of_every_step
     return alike and view.sequences == 1 and not (view.gather or view.precopy or view.lost)
 
 
