@@ -44,12 +44,12 @@ class Finish(NamedTuple):
             self.memory_fixed_s[devices] + counts * self.memory_slope_s[devices],
         )
 
-    def most_within(self, limit_s: float) -> FloatArray:
-        """The most groups that each device can finish by then, or fewer than none: [n_devices]."""
+    def most_within(self, limit_s: float, n_groups: int) -> FloatArray:
+        """The most groups, of so many, that each device can finish by then: [n_devices]."""
         with np.errstate(divide="ignore", invalid="ignore"):  # a slope of 0 is no limit
             computed = (limit_s - self.compute_fixed_s) / self.compute_slope_s
             most: FloatArray = np.fmin(computed, (limit_s - self.memory_fixed_s) / self.memory_slope_s)
-        return np.floor(most)
+        return np.floor(np.minimum(np.maximum(most, 0.0), n_groups))
 
 
 def finish(times: StepTimes, source: int, gather: int) -> Finish:
@@ -120,7 +120,7 @@ def best_split(
     """
     needed = times.n_groups
     lines = finish(times, source, gather)
-    if limit_s < inf and lines.most_within((1 + ROUNDING) * limit_s).clip(0, needed).sum() < needed:
+    if limit_s < inf and lines.most_within((1 + ROUNDING) * limit_s, needed).sum() < needed:
         return None
     chosen = room.first_group_fits().nonzero()[0]  # [m]
     if len(chosen) > needed:  # no other device can be among the cheapest

@@ -100,9 +100,9 @@ def _bounds(times: StepTimes, carriers: IntArray, moves_s: FloatArray | None) ->
 def _shortest_first(step_s: FloatArray) -> list[tuple[int, int, int, int]]:
     """The choices with the least bounds, as indexes of [embed, proj, ffn, lm_head], ascending."""
     flat = step_s.ravel()
-    first = np.argpartition(flat, min(MAX_CHOICES, flat.size) - 1)[:MAX_CHOICES]
+    first = flat.argpartition(min(MAX_CHOICES, flat.size) - 1)[:MAX_CHOICES]
     n = len(step_s)
-    ordered = first[np.argsort(flat[first], kind="stable")].tolist()
+    ordered = first[flat[first].argsort(kind="stable")].tolist()
     return [(at // n**3, at // n**2 % n, at // n % n, at % n) for at in ordered]
 
 
@@ -114,7 +114,9 @@ def _stage_without_links_s(times: StepTimes) -> float:
         times.memory_fixed_s[:, None] + k * times.memory_slope_s[:, None],
     )  # [n_devices, n_groups]
     dearest = times.n_groups - 1  # of the slots that are taken; every device has as many slots as there are groups
-    return float(np.partition(prices.ravel(), dearest)[dearest])
+    cheapest_s = prices.ravel()
+    cheapest_s.partition(dearest)
+    return float(cheapest_s[dearest])
 
 
 def _least_singles_s(times: StepTimes, carriers: IntArray) -> float:
@@ -130,13 +132,15 @@ def _least_move_s(carriers: IntArray, moves_s: FloatArray | None) -> float:
 
 def _carriers(times: StepTimes, fits: NDArray[np.bool_]) -> IntArray:
     """Devices that could hold single blocks: the fastest with memory for one at least, ascending. `fits`: who has."""
-    able = np.flatnonzero(fits)
+    able = fits.nonzero()[0]
     if len(able) <= FEW:
         return able
     whole = times.all_heads_s[able]
     layer_s = times.proj_s[able] + times.ffn_s[able]  # heads are spread: what they take alone counts less
     serial_s: FloatArray = layer_s + times.embed_s[able] + times.lm_head_s[able] + 0.1 * whole
-    return np.sort(able[np.argpartition(serial_s, CARRIERS)[:CARRIERS]])
+    carriers: IntArray = able[serial_s.argpartition(CARRIERS)[:CARRIERS]]
+    carriers.sort()
+    return carriers
 
 
 def _realised(view: ClusterView, times: StepTimes, devices: list[int], ideal: Split) -> PartialPlacement | None:

@@ -230,6 +230,8 @@ class PartialPlacement:
 
     def all_gathered(self) -> list[tuple[IntArray, FloatArray]]:
         """`gathered` of all layers; those that have changed at once, if they are many."""
+        if len(self.ffn) < MANY:
+            return [self.gathered(layer) for layer in range(len(self.ffn))]
         sources = np.append(self.embed, self.ffn[:-1])  # [n_layers]
         states = list(zip(sources.tolist(), self.proj.tolist(), map(np.ndarray.tobytes, self.groups), strict=True))
         kept = self._gathered

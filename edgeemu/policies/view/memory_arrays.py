@@ -176,8 +176,8 @@ class MemoryHeadroom:
         before = self.groups[layer, at]
         free = self.capacity[at] - self.held[at] - np.maximum(self.messages[at], s.any_messages)
         free += s.groups_total[before]
-        narrow = np.searchsorted(s.groups_total, free - self.workspace[at], "right") - 1
-        wide = np.searchsorted(s.groups_with_workspace, free, "right") - 1
+        narrow = s.groups_total.searchsorted(free - self.workspace[at], "right") - 1
+        wide = s.groups_with_workspace.searchsorted(free, "right") - 1
         most: IntArray = np.maximum(np.minimum(narrow, wide) - before, 0)
         return most
 
