@@ -19,7 +19,7 @@ from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 
 RIDGE = 1e-3  # weight of the nominal values in a link's estimate; measurements have weight 1
-MOST_BYTES = 1 << 20  # of orders of messages that are kept
+MOST_ORDERS = 16  # of messages that are kept
 LEAST = 0.01  # least factor: no link is estimated to be more than a hundred times as fast as nominally
 
 
@@ -159,8 +159,8 @@ class LinkEstimates:
             parts[1] = 1.0 - parts[0]
             pairs = self._sent.pairs if alike else None
             self._sent = _MessagesOfStep(codes, size_bytes, sheet_s, parts, pairs and replace(pairs, weights=None))
-        if len(order) > MOST_BYTES // max(1, len(self._orders)):
-            self._orders.clear()
+        if len(self._orders) == MOST_ORDERS:
+            del self._orders[next(iter(self._orders))]  # the oldest
         known = self._orders[order] = chosen, self._sent
         return known
 
