@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Block, Kind, layer_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import layers
@@ -10,6 +9,7 @@ from edgeemu.policies.search.layer_runs import whole_layers_room
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.step_time import StepTimes
 
 
@@ -27,7 +27,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     if current is None:
         return layers.place(view)
     times, costs = StepTimes(view), MoveCosts(view)
-    old = PlacementArrays.of(current, shape)
+    old = layout_of(current, shape)
     draft = PartialPlacement.of(view, times, old)
     owner: dict[Block, int] = {}
     for layer in range(shape.n_layers):

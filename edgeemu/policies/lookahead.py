@@ -32,7 +32,6 @@ from itertools import islice
 from math import inf
 
 from edgeemu.errors import InfeasibleError
-from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
@@ -55,8 +54,9 @@ from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.search.undivided_moves import Layouts, better_blocks
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.migration_memory import refusing_devices
+from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.share_memory import all_fits
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 SEARCHED = 2000  # devices x layers up to which shares are looked for
 SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may become divided
@@ -160,8 +160,8 @@ def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Pl
     if is_divided(current, shape.n_layers) or is_divided(better, shape.n_layers):
         return known is None and is_slower(view, better, current)  # else `better_shares` has compared them
     times = StepTimes(view)
-    before_s, after_s = (round_s(times, PlacementArrays.of(p, shape), view.sequences) for p in (current, better))
-    return after_s > before_s * (1 + 1e-9)
+    before_s, after_s = (round_s(times, layout_of(p, shape), view.sequences) for p in (current, better))
+    return after_s > before_s * (1 + ROUNDING)
 
 
 def _first(view: ClusterView) -> Placement:

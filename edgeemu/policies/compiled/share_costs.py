@@ -3,9 +3,8 @@
 from edgeemu.policies.compiled.share_bound import least_s
 from edgeemu.policies.compiled.share_step import begin_batch, step_s
 from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables
+from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.arrays import Floats, Ints
-
-ROUNDING = 1e-9  # relative, of times: more than it can be
 
 
 def costs(

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from edgeemu.policies.compiled.share_costs import ROUNDING
 from edgeemu.policies.compiled.share_moves import layer_migration_s
 from edgeemu.policies.compiled.share_needs import migration_s, missing_bytes
 from edgeemu.policies.compiled.share_step import begin_batch, step_s
 from edgeemu.policies.compiled.share_ways import known_way_s, least_below_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
+from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.arrays import Floats, Ints
 
 NONE = -1  # in place of a placement that is below a limit

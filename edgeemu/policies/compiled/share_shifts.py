@@ -7,7 +7,6 @@ computes alone takes at least as long as it does.
 
 import numpy as np
 
-from edgeemu.policies.compiled.share_costs import ROUNDING
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, begin_best, find_best
 from edgeemu.policies.compiled.share_moves import fill_moves
 from edgeemu.policies.compiled.share_needs import giver_of, migration_s, missing_bytes
@@ -28,6 +27,7 @@ from edgeemu.policies.compiled.share_neighbours import (
 from edgeemu.policies.compiled.share_step import begin_batch
 from edgeemu.policies.compiled.share_ways import ends_s, least_below_s, way_of_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
+from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.arrays import Ints
 
 FEW = 2  # devices with heads, or with units: one of them may be left

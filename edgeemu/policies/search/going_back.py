@@ -63,15 +63,12 @@ def known_owners(view: ClusterView, current: Placement) -> tuple[int, IntArray]:
 
 def owners_of(placement: Placement, shape: ModelShape) -> BlockOwners | None:
     """Devices of a placement's blocks; None: a projection is not with its heads."""
-    kept = _kept_owners(Same(placement), shape)
-    if not kept:
-        kept.append(BlockOwners.of(placement, shape))
-    return kept[0]
+    return _looked_up(Same(placement), shape).owners
 
 
 def note_owners(placement: Placement, owners: BlockOwners) -> None:
     """Note the devices of the blocks of a placement that was made of them."""
-    _kept_owners(Same(placement), owners.shape)[:] = [owners]
+    _looked_up(Same(placement), owners.shape).owners = owners
 
 
 def placed_on(placement: Placement, shape: ModelShape, devices: IntArray) -> "Placed | None":
@@ -86,10 +83,20 @@ class Placed(NamedTuple):
     shares: ShareArrays
 
 
+class _LookedUp:
+    """Owners of a placement's blocks, looked up when somebody asks for them, if nobody has noted them."""
+
+    def __init__(self, placement: Placement, shape: ModelShape) -> None:
+        self._placement, self._shape = placement, shape
+
+    @cached_property
+    def owners(self) -> BlockOwners | None:
+        return BlockOwners.of(self._placement, self._shape)
+
+
 @lru_cache(maxsize=16)
-def _kept_owners(known: Same[Placement], shape: ModelShape) -> list[BlockOwners | None]:  # noqa: ARG001
-    """Where the owners of a placement are kept, once somebody knows them."""
-    return []
+def _looked_up(known: Same[Placement], shape: ModelShape) -> _LookedUp:
+    return _LookedUp(known.kept, shape)
 
 
 @lru_cache(maxsize=4)

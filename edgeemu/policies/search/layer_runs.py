@@ -15,10 +15,9 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.head_split import Split, best_split
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 WORTH = 0.002  # share of a layer's time that spreading its heads must gain
-ROUNDING = 1e-9  # share by which sums of the same times can differ
 SMALL = 2000  # devices x layers up to which several beginnings are tried
 
 

@@ -22,6 +22,7 @@ from edgeemu.policies.search.partial_placement import ENDS, Moved, PartialPlacem
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.step_time import ROUNDING
 
 PASSES = 3
 SMALL = 2000  # devices x layers up to which there is more than one pass
@@ -228,7 +229,7 @@ def move_ends(draft: PartialPlacement, prices: Prices) -> bool:
             now_s = float(cost_s[draft.at(kinds[0], 0)])
         else:
             now_s = draft.ends_s() + times.hop_s(draft.embed, int(draft.proj[0]))
-        if cost_s[device] < now_s * (1 - 1e-9):
+        if cost_s[device] < now_s * (1 - ROUNDING):
             changed |= _try_singles(draft, prices, 0, kinds, device)
     return changed
 

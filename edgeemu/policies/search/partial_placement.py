@@ -242,7 +242,7 @@ class PartialPlacement:
             begins = held.starts(len(new)).tolist()
             for layer, begin, end in zip(new, begins, [*begins[1:], None], strict=True):
                 kept[layer] = _Gathered(states[layer], held.devices[begin:end], times_s[begin:end])
-        elif new:
+        else:
             for layer in new:
                 self.gathered(layer)
         return [(each.devices, each.times_s) for each in kept if each is not None]

@@ -30,6 +30,7 @@ from edgeemu.policies.view.share_runs import Around, Folded
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
+from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 NO_ROOM = 0.2  # share of the work of judging a placement that is memory
 LEAST_GAIN = 1e-6  # relative, of a change
 MOST_BEGUN = 2  # neighbours from which a search goes on
-ROUNDING = 1e-9  # relative, of times: more than it can be
 MISSING = (
     1e6  # more seconds or joules than any token takes: a placement that does not fit, and one for each missing byte
 )
