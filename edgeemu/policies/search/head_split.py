@@ -181,6 +181,20 @@ def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[Hea
     return found
 
 
+def could_gain(draft: PartialPlacement, least_s: float) -> bool:
+    """Whether another split of the heads could shorten a step by so much, if there were memory for any.
+
+    True without a look where layers are several, because their gains add up, and where messages keep processors busy.
+    """
+    times = draft.times
+    if least_s <= 0.0 or len(draft.ffn) > 1 or times.keeps_busy:
+        return True
+    source, gather = draft.source(0), int(draft.proj[0])
+    stage_s = times.heads_stage_of_s(source, gather, draft.gathered(0)[1])
+    within = finish(times, source, gather).most_within((1 + ROUNDING) * (stage_s - least_s), times.n_groups)
+    return bool(within.sum() >= times.n_groups)
+
+
 def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveCosts, tokens: float) -> Resplit:
     """Move groups of a placed layer from the latest devices to the earliest, as many as gain most over `tokens` steps.
 

@@ -16,7 +16,7 @@ import numpy as np
 from edgeemu.placement.arrays import runs
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.change_rule import Prices
-from edgeemu.policies.search.head_split import resplit, stages
+from edgeemu.policies.search.head_split import could_gain, resplit, stages
 from edgeemu.policies.search.layer_runs import whole_layers_room
 from edgeemu.policies.search.partial_placement import ENDS, Moved, PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -30,15 +30,22 @@ AT_ONCE = 27_000  # devices x layers whose heads a later decision splits anew
 LAYER = (Kind.PROJ, Kind.FFN, Kind.HEAD)
 
 
-def improve(draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None) -> bool:
-    """Improve a complete draft in place; whether it has changed. `layers_s`: the times of its layers, if known."""
+def improve(
+    draft: PartialPlacement, prices: Prices, layers_s: list[float] | None = None, least_gain_s: float = 0.0
+) -> bool:
+    """Improve a complete draft in place; whether it has changed.
+
+    `layers_s`: the times of its layers, if known. `least_gain_s`: heads that surely gain less stay if all else does.
+    """
     small, improved = draft.times.n_devices * len(draft.ffn) <= SMALL, False
     for _ in range(PASSES if small else 1):
         changed = _move_runs(draft, prices, layers_s or draft.layers_s())
         layers_s = None
         changed |= move_ends(draft, prices)
         changed |= _join_layers(draft, prices)
-        improved |= resplit_heads(draft, prices) or changed
+        improved |= changed
+        if changed or could_gain(draft, least_gain_s):
+            improved |= resplit_heads(draft, prices)
         if prices.costs is None:
             draft.settle()
         if not changed:

@@ -47,10 +47,11 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
     layers_s = draft.layers_s()
     before_s = draft.ends_s() + sum(layers_s)
     prices = Prices.of(costs, prospect, before_s)
+    worth_s = WORTH * before_s / turns_of_layers(view)
     best: PlacementArrays | None = base  # None: as in the draft
     best_s, others = before_s, []
-    if improve(draft, prices, layers_s):
-        best, best_s = None, draft.step_s()
+    if improve(draft, prices, layers_s, worth_s) and before_s - (improved_s := draft.step_s()) >= worth_s:
+        best, best_s = None, improved_s
     if times.n_devices * shape.n_layers <= SMALL_CHAINS and before_s - best_s >= WORTH * before_s:
         best = draft.layout(old)
         if improve(draft, prices.at_once(AT_ONCE)):
@@ -83,7 +84,7 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
             best, best_s = proposed, best_s - gain_s
         elif full is None or best_s - gain_s < full[1]:
             full = proposed, best_s - gain_s
-    if before_s - best_s < WORTH * before_s / turns_of_layers(view):
+    if before_s - best_s < worth_s:
         best = base
     best = best or draft.layout(old)
     if full is not None and best.same(old):
