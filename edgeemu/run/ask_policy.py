@@ -4,14 +4,10 @@ The only place where a policy's exceptions are caught, because policies may be a
 """
 
 import operator
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
-from types import FrameType
 from typing import NamedTuple
 
 from edgeemu.errors import EdgeemuError, InfeasibleError, Interrupted, RunError, UnsuitableError
@@ -22,8 +18,8 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import overfull
 from edgeemu.policies.view.share_memory import all_fits
 from edgeemu.policies.view.step_energy import over_budget
+from edgeemu.run.alarm import Alarm, OvertimeError
 from edgeemu.run.policy_process.messages import wrong_kind
-from edgeemu.run.policy_process.process import WAIT
 from edgeemu.run.policy_process.separate_policy import Called, LostPolicyError, PolicyError, SeparatePolicy
 from edgeemu.run.reserved_memory import kept_by_systems
 
@@ -44,14 +40,6 @@ class Answer(NamedTuple):
 
 class NoFirstPlacementError(RunError):
     """A built-in policy gave no first placement, or a wrong one."""
-
-
-class OvertimeError(BaseException):
-    """A policy exceeded its time limit. Not an Exception, so that a policy that catches those does not catch this."""
-
-
-_REPEAT_S = 1.0  # the alarm is repeated, for code that caught it
-_LEAST_S = 1e-3  # until an alarm
 
 
 def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: float) -> Answer:
@@ -88,8 +76,16 @@ def first_decision(policy: Policy | SeparatePolicy, view: ClusterView, limit_s: 
     return Answer(_own(placement), took_s, cut, cut=bool(cut))
 
 
-def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement, limit_s: float) -> Answer:
+def next_decision(
+    policy: Policy | SeparatePolicy,
+    view: ClusterView,
+    current: Placement,
+    limit_s: float,
+    alarm: Alarm | None = None,
+) -> Answer:
     """Ask for the placement to go on with; if the answer cannot be used, it is the current one, with the reason.
+
+    `alarm`: of the run, which keeps the limit of policies in this process.
 
     Raises:
         Interrupted: a signal ended the command meanwhile.
@@ -100,7 +96,7 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
             with interrupted_at_once():
                 policy.load()  # a process that was lost is replaced, and that is not the policy's time
             began_s = time.thread_time()
-        placement, took_s, cut = _ask(policy, view, current, limit_s)  # a user's has a copy, in its own process
+        placement, took_s, cut = _ask(policy, view, current, limit_s, alarm)  # a user's has a copy, in its own process
         problem = fault(placement, view, current)
     except (Interrupted, KeyboardInterrupt):
         raise
@@ -118,24 +114,30 @@ def next_decision(policy: Policy | SeparatePolicy, view: ClusterView, current: P
     return Answer(placement, took_s, cut, cut=bool(cut))
 
 
-def _ask(policy: Policy | SeparatePolicy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
+def _ask(
+    policy: Policy | SeparatePolicy,
+    view: ClusterView,
+    current: Placement | None,
+    limit_s: float,
+    alarm: Alarm | None = None,
+) -> Called:
     """Ask a policy. Later decisions of policies in this process take milliseconds: signals wait until they are over."""
     separate = isinstance(policy, SeparatePolicy)
     with interrupted_at_once() if separate or current is None else nullcontext():
         if isinstance(policy, SeparatePolicy):
             called = policy.ask(view, current, limit_s)
         else:
-            called = _call(policy, view, current, limit_s)
+            called = _call(policy, view, current, limit_s, alarm or Alarm())
     return called._replace(cut=f"{called.cut}; what it had offered until then is used") if called.cut else called
 
 
-def _call(policy: Policy, view: ClusterView, current: Placement | None, limit_s: float) -> Called:
+def _call(policy: Policy, view: ClusterView, current: Placement | None, limit_s: float, alarm: Alarm) -> Called:
     """Call a policy here, and take what it offered last if it exceeds its limit."""
     offered: deque[Placement] = deque(maxlen=1)
     view = view.noted(offer=offered.append)
     began_s = time.thread_time()
     try:
-        with time_limit(limit_s):
+        with alarm.limit(limit_s):
             placement = policy(view, current)
     except OvertimeError as error:
         if not offered:
@@ -178,34 +180,3 @@ def fault(placement: object, view: ClusterView, current: Placement | None = None
 def describe(error: BaseException) -> str:
     """Return an error's message, with its type if it is not one of ours."""
     return str(error) if isinstance(error, EdgeemuError | OvertimeError) else f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def time_limit(limit_s: float) -> Iterator[None]:
-    """Raise OvertimeError in a block that takes more processor time, or by the clock `WAIT` times as long.
-
-    An alarm looks how much processor time was taken, and is set again for as much as is left. Only the main thread can
-    be interrupted.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    began_s, spent_s = time.monotonic(), time.process_time()
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        left_s = limit_s - (time.process_time() - spent_s)
-        late = time.monotonic() - began_s >= WAIT * limit_s
-        if late or left_s <= 0.0:
-            within = f"{WAIT * limit_s:g} s" if late else f"{limit_s:g} s of processor time"
-            raise OvertimeError(f"the policy did not answer within {within}")
-        signal.setitimer(signal.ITIMER_REAL, max(_LEAST_S, left_s), _REPEAT_S)
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    earlier_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s, _REPEAT_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-        if earlier_s:  # an alarm that was set before goes on
-            signal.setitimer(signal.ITIMER_REAL, max(_LEAST_S, earlier_s - (time.monotonic() - began_s)))

@@ -70,7 +70,8 @@ class Controller:
         """Launch the devices, generate every sequence, and end the devices."""
         async with self.devices.launched():
             await self.devices.assign(self.plan)
-            await self.run_requests()
+            with self.decider.alarm.kept():
+                await self.run_requests()
             await self.devices.end()
             self._record()  # what devices have told at the end
 

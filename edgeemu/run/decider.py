@@ -13,6 +13,7 @@ from edgeemu.policies.view.cluster_view import ClusterView, Refusal
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.still import changed_by_more, is_still
 from edgeemu.report.rows import DecisionRow
+from edgeemu.run.alarm import Alarm
 from edgeemu.run.ask_policy import Answer, first_decision, next_decision
 from edgeemu.run.backend import Measurements
 from edgeemu.run.explorer import Explorer, Pair, hopeful, used
@@ -61,6 +62,7 @@ class Decider:
         self._plan = plan
         self._rules = plan.rules
         self._devices = devices
+        self.alarm = Alarm()  # which keeps the limit of policies in this process
         self._watcher = Watcher(plan, devices)
         self._explorer = Explorer(plan.rules.interval_tokens)
         self._lost = 0  # decisions in a row without an answer, up to the last
@@ -103,7 +105,7 @@ class Decider:
         self._note_left(current)
         if still or self._refused is not None or self._earlier:
             view = view.noted(refused=self._refused, still=still, earlier=self._earlier)
-        answer = next_decision(policy, view, current, self._rules.decision_limit_s)
+        answer = next_decision(policy, view, current, self._rules.decision_limit_s, self.alarm)
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
         row = DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem)
@@ -202,7 +204,7 @@ class Decider:
     ) -> tuple[set[Pair], Decision]:
         """Have links measured that the policy would use were they as the scenario has them. Return them, too."""
         current, step, at_s, took_s = decision
-        answer = next_decision(policy, hope, current, self._rules.decision_limit_s)
+        answer = next_decision(policy, hope, current, self._rules.decision_limit_s, self.alarm)
         charged_s = self._charged_s(policy, hope, current, answer)
         at_s += charged_s
         self._rows.append(DecisionRow(*step[:2], "explored", answer.took_s, charged_s, answer.problem))

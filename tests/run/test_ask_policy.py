@@ -11,7 +11,7 @@ from edgeemu.errors import InfeasibleError, RunError
 from edgeemu.placement.blocks import EMBED, Kind, all_blocks, ffn, shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.run import ask_policy
+from edgeemu.run import alarm
 from edgeemu.run.ask_policy import first_decision, next_decision
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.plan import Plan
@@ -131,7 +131,7 @@ def test_a_policy_that_never_answers_is_not_waited_for(plan: Plan) -> None:
 
 def test_a_limit_is_of_processor_time(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time in which it waits, or others have the processor, is not the policy's."""
-    monkeypatch.setattr(ask_policy, "WAIT", 1000.0)  # however busy the host is
+    monkeypatch.setattr(alarm, "WAIT", 1000.0)  # however busy the host is
 
     def computes(_view: ClusterView, _current: Placement | None) -> Placement:
         while True:
