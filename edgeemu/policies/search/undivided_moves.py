@@ -26,7 +26,7 @@ from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import found_placement, union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of
-from edgeemu.policies.view.step_time import MANY, StepTimes
+from edgeemu.policies.view.step_time import StepTimes
 
 SMALL = 20_000  # devices x groups up to which a new placement is made at every decision
 AT_ONCE = 4  # moves that links and storages can carry out side by side: each takes so much less beside the others
@@ -68,7 +68,7 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
         proposals += [] if new is None else [(new, False)]
     full: tuple[PlacementArrays, float] | None = None  # the best for which devices have no room at once, and its step
     for layout, earlier in proposals:
-        if shape.n_layers >= MANY and best_s <= times.least_step_s(layout):
+        if best_s <= times.least_step_s(layout):
             continue
         gain_s = best_s - times.step_s(layout)
         if gain_s <= 0:  # most: its moves and its memory are counted in vain
@@ -134,9 +134,9 @@ def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> FloatArr
         bits = costs.link_bits[kind]
         sent_s = costs.prices.links.row(device, bits) if bits else 0.0
         np.maximum(sent_s, costs.flash_s[kind], out=row_s)
+        row_s[device] = 0.0
     if old.embed != old.lm_head:
         for row_s, kind, ends in ((found_s[0], Kind.EMBED, (at[0], at[3])), (found_s[3], Kind.LM_HEAD, (at[3], at[0]))):
             row_s[ends[1]] = costs.total_s([(kind, *ends)], [kind])
     found_s /= prices.tokens
-    found_s[np.arange(len(RING)), at] = 0.0
     return found_s

@@ -67,9 +67,14 @@ def _alike(*devices: IntArray) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=16)
-def _single_works(costs: Same[Costs], past: int) -> dict[Kind, Work]:
-    """Works of single blocks, which are those of steps with more positions cached, too."""
-    return {kind: costs.kept.work(kind, 1, 1, past) for kind in (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)}
+def _single_works(costs: Same[Costs], past: int) -> tuple[FloatArray, FloatArray]:
+    """Operations and bytes read of the embedding, a projection, a feed-forward block and the output matrix: [4, 1].
+
+    They are those of steps with more positions cached, too.
+    """
+    works = [costs.kept.work(kind, 1, 1, past) for kind in (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)]
+    flops, bytes_read = ([[value] for value in values] for values in zip(*works, strict=True))
+    return np.array(flops, np.float64), np.array(bytes_read, np.float64)
 
 
 class StepTimes:
@@ -106,20 +111,26 @@ class StepTimes:
         return self._busy_heads is not None
 
     @cached_property
+    def _singles_s(self) -> tuple[FloatArray, ...]:
+        """Time of each kind of single block on each device alone: 4 x [n_devices]."""
+        flops, bytes_read = self._works
+        return tuple(np.maximum(flops / self._flops, bytes_read / self._mem) + self._overhead)
+
+    @property
     def embed_s(self) -> FloatArray:
-        return self._alone_s(Kind.EMBED)
+        return self._singles_s[0]
 
-    @cached_property
+    @property
     def proj_s(self) -> FloatArray:
-        return self._alone_s(Kind.PROJ)
+        return self._singles_s[1]
 
-    @cached_property
+    @property
     def ffn_s(self) -> FloatArray:
-        return self._alone_s(Kind.FFN)
+        return self._singles_s[2]
 
-    @cached_property
+    @property
     def lm_head_s(self) -> FloatArray:
-        return self._alone_s(Kind.LM_HEAD)
+        return self._singles_s[3]
 
     @cached_property
     def all_heads_s(self) -> FloatArray:
@@ -138,11 +149,6 @@ class StepTimes:
     def least_layer_s(self) -> float:
         """Time of a complete layer on the device that is fastest at layers."""
         return float(self.whole_layer_s.min())
-
-    def _alone_s(self, kind: Kind) -> FloatArray:
-        """Time of a block on each device alone: [n_devices]."""
-        work = self._works[kind]
-        return np.maximum(work.flops / self._flops, work.bytes_read / self._mem) + self._overhead
 
     def heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
         """Time of fused heads of one layer on each of `devices`: [m], [m] -> [m]."""
@@ -255,9 +261,8 @@ class StepTimes:
             counts = layout.counts(self.n_devices)[new]  # [k, n_devices]
             found_s = self._one_by_one_s(sources[new], layout.proj[new], layout.ffn[new], counts)  # [k]
         else:
-            found_s = self._layers_s(
-                sources[new], layout.proj[new], layout.ffn[new], HeldHeads.sorted(heads[new])
-            )  # [k]
+            held = HeldHeads.sorted(heads[new])
+            found_s = self._layers_s(sources[new], layout.proj[new], layout.ffn[new], held)  # [k]
         found: list[float] = np.repeat(found_s, np.diff(new, append=len(heads))).tolist()
         return found
 
@@ -266,11 +271,16 @@ class StepTimes:
         return self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + sum(self.layer_times_s(layout))
 
     def least_step_s(self, layout: PlacementArrays) -> float:
-        """The time of one decode step if nothing of heads took any on links: no step takes less."""
-        sources, held = np.append(layout.embed, layout.ffn[:-1]), HeldHeads.sorted(np.sort(layout.heads, axis=1))
-        latest_s = np.maximum.reduceat(self.heads_s(held.devices, held.counts), held.starts(len(sources)))
-        layers_s = self.layers_from_s(latest_s, sources, layout.proj, layout.ffn)
-        return (1 - ROUNDING) * (self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + float(layers_s.sum()))
+        """A lower bound of `step_s` that is known sooner: heads take no time on links, in few layers none at all."""
+        sources = np.append(layout.embed, layout.ffn[:-1])  # [n_layers]
+        if len(sources) < MANY:
+            ends = zip(sources.tolist(), layout.proj.tolist(), layout.ffn.tolist(), strict=True)
+            layers_s = sum(self.layer_after_s(self.hop_s(*at[:2]), *at[1:]) for at in ends)
+        else:
+            held = HeldHeads.sorted(np.sort(layout.heads, axis=1))
+            latest_s = np.maximum.reduceat(self.heads_s(held.devices, held.counts), held.starts(len(sources)))
+            layers_s = float(self.layers_from_s(latest_s, sources, layout.proj, layout.ffn).sum())
+        return (1 - ROUNDING) * (self.ends_s(layout.embed, int(layout.ffn[-1]), layout.lm_head) + layers_s)
 
     def busy_s(self, layout: PlacementArrays) -> FloatArray:
         """Time that each device computes in a step, or is busy with messages: [n_devices]."""

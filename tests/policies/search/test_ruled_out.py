@@ -1,11 +1,14 @@
 """Decisions rule out early only what cannot pay: the result is that of looking at everything."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, near_mesh, placements, shapes, uneven_mesh, with_workload
+from support.builders import QUICK, devices, near_mesh, placements, shapes, uneven_mesh, with_workload
 
+from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import PhysicalCosts
@@ -137,13 +140,29 @@ def test_times_that_a_draft_keeps_are_those_of_what_it_has_now(
     seen = seen_from(shape, seed)
     times = StepTimes(seen)
     draft = PartialPlacement.of(seen, times, PlacementArrays.of(data.draw(placements(shape, N)), shape))
-    layers, devices = st.integers(0, shape.n_layers - 1), st.integers(0, N - 1)
+    layers, somewhere = st.integers(0, shape.n_layers - 1), st.integers(0, N - 1)
     for _ in range(3):
         fresh = PartialPlacement.of(seen, times, draft.layout(None))
         assert [draft.layer_s(layer) for layer in range(shape.n_layers)] == [
             fresh.layer_s(layer) for layer in range(shape.n_layers)
         ]
         kind = data.draw(st.sampled_from((Kind.EMBED, Kind.PROJ, Kind.FFN)))
-        draft.put(kind, data.draw(layers), data.draw(devices))
+        draft.put(kind, data.draw(layers), data.draw(somewhere))
         elsewhere = PlacementArrays.of(data.draw(placements(shape, N)), shape).counts(N)
         draft.resplit(data.draw(layers), elsewhere[0])
+
+
+@QUICK
+@given(st.data(), shapes(max_layers=6), SEEDS, st.booleans())
+def test_no_placement_takes_less_than_its_lower_bound(
+    data: st.DataObject, shape: ModelShape, seed: int, busy: bool
+) -> None:
+    cluster = uneven_mesh(N, seed)
+    if busy:
+        nominal = [device.compute for device in cluster.devices if device.compute is not None]
+        computes = [replace(compute, message_s=1e-4, byte_s=1e-8) for compute in nominal]
+        cluster = Cluster(cluster.name, cluster.seed, devices(computes), cluster.topology)
+    seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
+    times, layout = StepTimes(seen), PlacementArrays.of(data.draw(placements(shape, N)), shape)
+    assert times.keeps_busy == busy
+    assert 0.0 < times.least_step_s(layout) <= times.step_s(layout)
