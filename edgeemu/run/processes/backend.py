@@ -23,6 +23,7 @@ from edgeemu.run.processes.installed_program import InstalledProgram
 from edgeemu.run.processes.launch import DEFAULT_LAUNCH, LaunchedDevices, LaunchSettings, launch_devices
 from edgeemu.run.processes.link_self_test import test_links
 from edgeemu.run.processes.migration import ProcessMigration
+from edgeemu.run.processes.openings import Openings
 from edgeemu.run.processes.paced_time import PacedTime
 from edgeemu.run.processes.replicas import ProcessReplicas
 from edgeemu.run.processes.session import Unasked
@@ -62,12 +63,11 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         self._on_phase = on_phase
         self._on_facts = on_facts
         self._kernel_times = KernelTimes()
-        self._opened: dict[int, protocol_in.Open] = {}  # by open sequence: the request to open it
-        self._opening: dict[int, set[int]] = {}  # by open sequence: devices that have not opened it yet
         self._time: EmulatedTime  # from the assignment of blocks on
         # From the launch on:
         self.installed: InstalledProgram
         self._devices: LaunchedDevices
+        self._openings: Openings
         self._reports: StepReports
         self._began_with: CpuTimes | None = None  # when a paced timeline began
 
@@ -97,7 +97,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         ) as self._devices:
             devices, dilation = self._devices, time_spec.dilation
             await devices.links.build(dilation if isinstance(dilation, float) else 1.0, devices.pids)
-            self._reports = StepReports(devices.session, self.plan.resumed)
+            self._openings, self._reports = Openings(devices.session), StepReports(devices.session, self.plan.resumed)
             self.installed = InstalledProgram(self.plan, devices.links.address)
             self._on_facts(devices.facts)
             self.measured.limitations = devices.limitations(realtime=time_spec.mode == "realtime")
@@ -226,7 +226,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
         self._migration = ProcessMigration(self.plan, devices.session, installed, emulated)
         self._replicas.time = emulated
         self._failures = ProcessFailures(
-            self.plan, devices, installed, emulated, self._reports, self._opened, self._replicas
+            self.plan, devices, installed, emulated, self._reports, self._openings, self._replicas
         )
         if for_the_run and self._survives:
             self._failures.note_losses(self.dilation, self.measured.standstills)
@@ -247,7 +247,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
     async def open(self, sequence: int, request: Request) -> None:
         """Have all devices open a sequence; whether they have is awaited when it starts."""
         sampling = self.plan.scenario.workload.sampling
-        opened = self._opened[sequence] = protocol_in.Open(
+        opened = protocol_in.Open(
             sequence=sequence,
             prompt_tokens=len(request.ids),
             total_tokens=request.total_tokens,
@@ -258,14 +258,12 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
             keep_logits=self._keep_logits,
         )
         await self._time.complete()
-        self._opening[sequence] = set(self._devices.session.presence.answering())
-        await self._devices.session.send_all(opened)
+        await self._openings.open(opened)
 
     async def start(self, step: Step, ids: list[int], at_s: float) -> None:
         """Start a prompt at the embedding, and a token where it was sampled: it crosses the link back by itself."""
         session, program = self._devices.session, self.installed.program
-        opening, moves = self._opening.get(step.sequence, ()), session.presence.moves
-        await session.handle_until(protocol_out.Opened, lambda: not any(map(moves, opening)))
+        await self._openings.wait(step.sequence)
         self._reports.started(step, program)
         device = program.embed_device if step.enters_at_embedding else program.lm_head_device
         await session.send(device, protocol_in.Start(*step[:2], self.installed.epoch, at_s, step.past, ids))
@@ -273,8 +271,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
 
     async def close(self, sequence: int) -> None:
         await self._time.complete()
-        self._opening.pop(sequence, None)
-        self._opened.pop(sequence, None)
+        self._openings.close(sequence)
         await self._devices.session.send_all(protocol_in.Close(sequence))
         self._reports.close(sequence)
 
@@ -321,8 +318,7 @@ class ProcessBackend(ForwardsMigrations, ForwardsReplicas, ForwardsFailures, For
             case protocol_out.TransfersHandled():
                 self._time.handled(message.transfers)
             case protocol_out.Opened():
-                device = self._devices.session.presence.number(message.name)
-                self._opening.get(message.sequence, set()).discard(device)
+                self._openings.opened(message)
             case protocol_out.Report():
                 self._time.reported(self._reports.add(message), message)
                 self.measured.reordered[message.name] = message.reordered

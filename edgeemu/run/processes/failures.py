@@ -7,7 +7,7 @@ from math import inf
 import msgspec
 
 from edgeemu.cluster.devices import Device
-from edgeemu.device import protocol_in, protocol_out
+from edgeemu.device import protocol_in
 from edgeemu.host.stopped import Standstill
 from edgeemu.placement.program import Program
 from edgeemu.run.backend import Loss, SampledToken
@@ -16,13 +16,14 @@ from edgeemu.run.processes.emulated_time import EmulatedTime
 from edgeemu.run.processes.installed_program import InstalledProgram
 from edgeemu.run.processes.launch import LaunchedDevices
 from edgeemu.run.processes.losses import Heartbeat, Losses
+from edgeemu.run.processes.openings import Openings
 from edgeemu.run.processes.replicas import ProcessReplicas
 from edgeemu.run.processes.step_reports import StepReports
 from edgeemu.run.recovery.fault_clock import noticed_s
 
 
 class ProcessFailures:
-    """The `FailingDevices` of device processes. `opened` are the requests that opened the sequences that are open."""
+    """The `FailingDevices` of device processes."""
 
     def __init__(
         self,
@@ -31,12 +32,12 @@ class ProcessFailures:
         installed: InstalledProgram,
         emulated: EmulatedTime,
         reports: StepReports,
-        opened: Mapping[int, protocol_in.Open],
+        openings: Openings,
         replicas: ProcessReplicas,
     ) -> None:
         self._plan, self._devices, self._installed = plan, devices, installed
         self._session, self._presence = devices.session, devices.session.presence
-        self._time, self._reports, self._opened, self._replicas = emulated, reports, opened, replicas
+        self._time, self._reports, self._openings, self._replicas = emulated, reports, openings, replicas
         self._alarms: dict[int, asyncio.TimerHandle] = {}  # of devices that go on by themselves
 
     def note_losses(self, dilation: float, standstills: list[Standstill]) -> None:
@@ -93,9 +94,7 @@ class ProcessFailures:
         await session.ask({device: protocol_in.Assign(self._installed.epoch, self._plan.model.spec, [], [])})
         if clock is not None:
             await session.ask({device: protocol_in.Begin(clock.start_s, clock.dilation, paced=True)})
-        for request in self._opened.values():
-            await session.send(device, request)
-            await session.answers(protocol_out.Opened, [device])
+        await self._openings.open_all(device)
         self._time.restart_device(device, at_s)
 
     def take_losses(self) -> list[Loss]:
@@ -151,6 +150,7 @@ class ProcessFailures:
         """Note that a device is gone from an instant on: nothing is expected of it."""
         self._cancel_alarm(device)
         self._devices.caps.release(self._device(device).name)
+        self._openings.write_off(device)
         self._reports.write_off(device)
         self._replicas.lost(device)
         self._time.end_device(device, at_s)

@@ -188,6 +188,25 @@ def test_a_device_that_was_forked_again_takes_blocks_and_is_lost_again(time: str
     by_hand(plan_of(time), act)
 
 
+@TIMES
+def test_a_sequence_begins_though_a_device_was_killed_before_it_had_opened_it(time: str) -> None:
+    async def act(generation: Generation) -> None:
+        devices, request = generation.devices, generation.plan.requests[1]
+        os.kill(devices.process_ids["b-1"], signal.SIGSTOP)  # its answer never comes
+        await devices.open(2, request)
+        await devices.end_device(1, generation.now_s)
+        await generation.give_up()
+        await generation.recover(1, 0, {0: 0, 1: 0})
+        await devices.restart_device(1, generation.now_s)
+        await devices.start(Step(2, 0, len(request.ids), 0), list(request.ids), generation.now_s)
+        sampled = await devices.next_token()
+        assert sampled is not None
+        generation.now_s = max(generation.now_s, sampled.at.emulated_s)
+        await devices.close(2)
+
+    by_hand(plan_of(time), act)
+
+
 def test_a_device_that_stands_still_for_a_time_is_stopped_and_waited_for() -> None:
     async def act(generation: Generation) -> None:
         devices = generation.devices
