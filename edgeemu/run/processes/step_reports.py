@@ -112,7 +112,9 @@ class StepReports:
                 self._settle_debt(step, device)
 
     def give_up(self) -> None:
-        """Forget all steps in flight; what devices have said of them is with us."""
+        """Forget all steps in flight; what devices have said of them is with us, and nothing more is expected."""
+        for step in self._in_flight.values():
+            step.owed.clear()
         self._in_flight.clear()
         self.tokens.clear()
         self.filled.clear()
