@@ -2,7 +2,8 @@
 
 Single moves are tried first (`search.local_moves`), in the order that they promise most, and with the ends of the model
 first. Then come all of them together, which work side by side, placements that the run has left, and on small clusters
-one made from nothing. What devices have no room for at once is begun with half of it, where that is all that pays.
+one made from nothing. Moves that together gain too little to be made are no rivals of these: the current placement is.
+What devices have no room for at once is begun with half of it, where that is all that pays.
 """
 
 from collections.abc import Callable, Sequence
