@@ -27,9 +27,9 @@ class Alarm:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Stay the handler in a block that has many limits, because to become it takes 20 us; unless somebody else is.
+        """Stay the handler in a block with many limits: to become it takes longer than all else that a limit needs.
 
-        An alarm that was set before has to go on between the limits: then there is nothing to keep.
+        Nothing is kept where somebody else handles alarms, or has set one: it goes on between the limits.
         """
         if not _in_main_thread() or signal.getsignal(signal.SIGALRM) != signal.SIG_DFL or _is_set():
             yield
