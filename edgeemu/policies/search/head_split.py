@@ -5,10 +5,8 @@ groups) that never falls with k. The cheapest slots are then the first ones of e
 the dearest slot that is taken: water-filling, which is exact also for whole numbers.
 """
 
-from collections.abc import Callable
-from heapq import heapify, heappop, heapreplace
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,7 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
-from edgeemu.policies.view.migration_time import MoveCosts, Pair
+from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 
@@ -152,10 +150,11 @@ class Resplit(NamedTuple):
 class _Exchange(NamedTuple):
     """Moves in the order in which they pay: the m-th takes the m-th latest group to the m-th earliest free slot."""
 
-    sources: list[int]  # [n_moves]
-    targets: list[int]  # [n_moves]
-    left_s: list[float]  # [n_moves + 1] the latest group that has not moved, after 0, 1, … moves
-    filled_s: list[float]  # [n_moves] the latest slot that is filled, after 1, 2, … moves
+    sources: IntArray  # [n_moves]
+    targets: IntArray  # [n_moves]
+    came: IntArray  # [n_moves] groups that have come to a move's target with it
+    left_s: FloatArray  # [n_moves + 1] the latest group that has not moved, after 0, 1, … moves
+    filled_s: FloatArray  # [n_moves] the latest slot that is filled, after 1, 2, … moves
 
 
 class HeadsStage(NamedTuple):
@@ -213,8 +212,8 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
         return Resplit(counts, 0.0, 0.0)
     part = spare | (counts[able] > 0)  # [a]
     chosen, extra = able[part], room[part]  # [m]
-    price_s = _price_by_slot(times, source, gather, lines, chosen)
-    exchange = _exchange(chosen.tolist(), price_s, counts[chosen].tolist(), extra.tolist(), limit_s)
+    prices = _PricesOfSlots.of(times, source, gather, lines, chosen)
+    exchange = _exchange(prices, counts[chosen], extra, limit_s)
     return _best_number_of_moves(costs, exchange, counts, floor_s, tokens)
 
 
@@ -231,80 +230,89 @@ def _spare_devices(next_s: FloatArray, room: IntArray, limit_s: float, n_groups:
     return spare
 
 
-def _price_by_slot(
-    times: StepTimes, source: int, gather: int, lines: Finish, chosen: IntArray
-) -> Callable[[int, int], float]:
-    """`slot_prices` one by one: when the k-th group of the device in a place of `chosen` [m] has reached proj."""
-    computed, computed_each, read, read_each = (line[chosen].tolist() for line in lines)
-    at_source = np.flatnonzero(chosen == source).tolist() if source != gather else []  # whose outputs wait for x
-    here = at_source[0] if at_source else -1
-    per_bit_s, delay_s = times.links.s_per_bit.pair(source, gather), times.links.delay_s.pair(source, gather)
-    fixed_bits, slope_bits = times.hidden_bits + times.attention_fixed_bits, times.attention_slope_bits
+class _PricesOfSlots(NamedTuple):
+    """`slot_prices` of single slots, each given by its number k and the place of its device among some devices."""
 
-    def price_s(place: int, k: int) -> float:
-        found_s: float = computed[place] + k * computed_each[place]
-        read_s: float = read[place] + k * read_each[place]
-        if read_s > found_s:  # `max` takes as long as all the rest
-            found_s = read_s
-        return max(found_s, (fixed_bits + k * slope_bits) * per_bit_s + delay_s) if place == here else found_s
+    devices: IntArray  # [m]
+    lines: Finish  # of these, [m] each
+    source: int  # place of the device with x, whose outputs wait for x to leave; -1: none does
+    bits: tuple[float, float]  # over the link from there to proj: fixed, and of each group
+    link_s: tuple[float, float]  # of that, for each bit, and its delay
 
-    return price_s
+    @classmethod
+    def of(cls, times: StepTimes, source: int, gather: int, lines: Finish, chosen: IntArray) -> Self:
+        """Make those of devices, chosen of all that `lines` has: [m]."""
+        here = (chosen == source).nonzero()[0].tolist() if source != gather else []
+        bits = times.hidden_bits + times.attention_fixed_bits, times.attention_slope_bits
+        link_s = times.links.s_per_bit.pair(source, gather), times.links.delay_s.pair(source, gather)
+        return cls(chosen, Finish(*(line[chosen] for line in lines)), here[0] if here else -1, bits, link_s)
+
+    def at(self, places: IntArray, k: IntArray) -> FloatArray:
+        """Prices of slots: [n_slots], [n_slots] -> [n_slots]."""
+        prices = self.lines.at(k, places)
+        if self.source >= 0:
+            waits = places == self.source
+            queued_s = (self.bits[0] + k[waits] * self.bits[1]) * self.link_s[0] + self.link_s[1]
+            prices[waits] = np.maximum(prices[waits], queued_s)
+        return prices
 
 
-def _exchange(
-    chosen: list[int], price_s: Callable[[int, int], float], held: list[int], extra: list[int], limit_s: float
-) -> _Exchange:
+def _exchange(prices: _PricesOfSlots, held: IntArray, extra: IntArray, limit_s: float) -> _Exchange:
     """Pair taken slots, the latest first, with free slots, the earliest first, as long as these are earlier.
 
-    Each of the devices `chosen` [m] has `held` [m] groups and room for `extra` [m]. Of both the next ones are in heaps.
+    Each of the devices has `held` [m] groups and room for `extra` [m].
     """
-    taken = [(-price_s(place, count), place, count) for place, count in enumerate(held) if count]
-    free = [(price_s(place, held[place] + 1), place, held[place] + 1) for place, more in enumerate(extra) if more]
-    free = [slot for slot in free if slot[0] < limit_s]
-    heapify(taken)
-    heapify(free)
-    sources, targets, left_s, filled_s = list[int](), list[int](), [-taken[0][0]], list[float]()
-    while free and free[0][0] < left_s[-1]:
-        (early_s, target, first), (_, source, last) = free[0], taken[0]
-        sources.append(chosen[source])
-        targets.append(chosen[target])
-        filled_s.append(early_s)
-        after_s = price_s(target, first + 1) if first < held[target] + extra[target] else inf
-        if after_s < limit_s:
-            heapreplace(free, (after_s, target, first + 1))
-        else:
-            heappop(free)
-        if last > 1:
-            heapreplace(taken, (-price_s(source, last - 1), source, last - 1))
-        else:
-            heappop(taken)
-        left_s.append(-taken[0][0] if taken else 0.0)
-    return _Exchange(sources, targets, left_s, filled_s)
+    everyone, n_taken = np.arange(len(held)), int(held.sum())
+    taken = everyone.repeat(held)  # [n_taken] places; the last slot of each comes first
+    taken_s = prices.at(taken, held.cumsum()[taken] - np.arange(n_taken))
+    latest = (-taken_s).argsort(kind="stable")  # [n_taken]
+    first_s = np.where(extra > 0, prices.at(everyone, held + 1), inf)  # [m]
+    last_s = limit_s  # of what is of use, as there are n_taken earlier ones
+    if len(first_s) > n_taken:
+        last_s = min(limit_s, float(np.partition(first_s, n_taken - 1)[n_taken - 1]))
+    most = prices.lines.most_within(last_s, n_taken).astype(np.int64) + 1  # [m] or one less, if that is no rounding
+    number = np.maximum(np.minimum(most - held, extra), 0)  # [m]
+    free = everyone.repeat(number)  # [n_free] places
+    came = np.arange(1, len(free) + 1) - (number.cumsum() - number)[free]  # [n_free]
+    free_s = prices.at(free, held[free] + came)
+    earliest = free_s.argsort(kind="stable")[:n_taken]
+    left_s, filled_s = np.append(taken_s[latest], 0.0), free_s[earliest]
+    n_moves = np.count_nonzero(filled_s < np.minimum(limit_s, left_s[: len(filled_s)]))
+    earliest = earliest[:n_moves]
+    sources, targets = prices.devices[taken[latest[:n_moves]]], prices.devices[free[earliest]]
+    return _Exchange(sources, targets, came[earliest], left_s[: n_moves + 1], filled_s[:n_moves])
 
 
 def _best_number_of_moves(
     costs: MoveCosts, exchange: _Exchange, counts: IntArray, floor_s: float, tokens: float
 ) -> Resplit:
     """The first m moves of an exchange, with the m that gains most over `tokens` steps, net of the migration."""
-    before_s = max(floor_s, exchange.left_s[0])
-    ends_s = zip(exchange.filled_s, exchange.left_s[1:], strict=True)
-    gains_s = [before_s - max(floor_s, filled_s, left_s) for filled_s, left_s in ends_s]
-    if not gains_s or max(gains_s) <= (1 - ROUNDING) * costs.quickest_s(Kind.HEAD, exchange.sources[0]) / tokens:
+    sources, targets, came, left_s, filled_s = exchange
+    gains_s = max(floor_s, left_s[0]) - np.maximum(floor_s, np.maximum(filled_s, left_s[1:]))  # [n_moves]
+    least_s = (1 - ROUNDING) * costs.quickest_s(Kind.HEAD, int(sources[0])) / tokens if len(sources) else 0.0
+    if not len(gains_s) or gains_s.max() <= least_s:
         return Resplit(counts, 0.0, 0.0)
     links, bits, flash_s = costs.prices.links, costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
-    pairs = np.array(exchange.sources), np.array(exchange.targets)  # [n_moves] each
-    prices = zip(links.s_per_bit.pairs(*pairs).tolist(), links.delay_s.pairs(*pairs).tolist(), strict=True)
-    sent, read_s = dict[Pair, float](), dict[int, float]()  # bits over each link; from the storage of each target
-    moving_s, best_m, best, best_net_s = 0.0, 0, (0.0, 0.0), 0.0
-    ends = zip(exchange.sources, exchange.targets, strict=True)
-    for m, (pair, (s_per_bit, delay_s), gain_s) in enumerate(zip(ends, prices, gains_s, strict=True), 1):
-        sent[pair] = pair_bits = sent.get(pair, 0.0) + bits
-        read_s[pair[1]] = target_s = read_s.get(pair[1], 0.0) + flash_s
-        sent_s = s_per_bit * pair_bits + delay_s if bits else 0.0
-        moving_s = max(moving_s, target_s, sent_s)
-        if gain_s > 0 and (net_s := tokens * gain_s - moving_s) > best_net_s:
-            best_m, best, best_net_s = m, (gain_s, moving_s), net_s
-    if not best_m:
+    moving_s = np.full(len(came), flash_s).cumsum()[came - 1]  # [n_moves] from the storage of each target
+    if bits:
+        sent = np.full(len(came), bits).cumsum()[_repeated(sources * len(counts) + targets)]  # [n_moves] over its link
+        sent_s = links.s_per_bit.pairs(sources, targets) * sent + links.delay_s.pairs(sources, targets)
+        moving_s = np.maximum(moving_s, sent_s)
+    moving_s = np.maximum.accumulate(moving_s)
+    some = gains_s > 0
+    net_s = np.where(some, tokens * np.where(some, gains_s, 1.0) - moving_s, 0.0)
+    best = int(net_s.argmax())
+    if net_s[best] <= 0:
         return Resplit(counts, 0.0, 0.0)
-    left, came = (np.bincount(each[:best_m], minlength=len(counts)) for each in pairs)  # [n_devices] groups
-    return Resplit(counts - left + came, *best)
+    n_devices = len(counts)
+    left, more = (np.bincount(each[: best + 1], minlength=n_devices) for each in (sources, targets))  # groups of each
+    return Resplit(counts - left + more, float(gains_s[best]), float(moving_s[best]))
+
+
+def _repeated(codes: IntArray) -> list[int]:
+    """How often each code is among those before it: [m] -> m."""
+    seen, found = dict[int, int](), []
+    for code in codes.tolist():
+        seen[code] = before = seen.get(code, -1) + 1
+        found.append(before)
+    return found
