@@ -14,7 +14,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
-from edgeemu.policies.view.scaling import in_order
+from edgeemu.policies.view.scaling import NO_NUMBER, PairNumbers, in_order
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 
@@ -27,8 +27,8 @@ LEAST = 0.01  # least factor: no link is estimated to be more than a hundred tim
 class _Pairs:
     """Pairs of devices that messages went between, and what measurements of them weigh."""
 
-    n_known: int  # pairs that were measured by then
-    at: IntArray  # [n_pairs] the pair's place among them
+    room: int  # pairs that there was room for
+    at: IntArray  # [n_pairs] numbers of the pairs
     new: IntArray  # which were not measured before, as an index of `at`
     which: IntArray  # [m] each message's pair, as an index of `at`
     number: IntArray  # [n_pairs] messages of each pair
@@ -95,7 +95,7 @@ class _Newest(NamedTuple):
     """Links that were measured since the decision before: mostly the same ones."""
 
     among: IntArray  # sources of all links
-    seen: bytes  # which of them
+    seen: IntArray  # [n_pairs] which of them
     sources: IntArray  # [n_pairs] each
     targets: IntArray
     bits: float  # of the message
@@ -103,33 +103,47 @@ class _Newest(NamedTuple):
 
 
 class LinkEstimates:
-    """Estimates of all pairs that were measured so far; `smoothing` is the weight of the newest measurement."""
+    """Estimates of all pairs that were measured so far; `smoothing` is the weight of the newest measurement.
+
+    Pairs have numbers, in the order in which they were measured first.
+    """
 
     def __init__(self, nominal: LinkMatrix, smoothing: float, at_start: Factors) -> None:
         """`at_start`: links that are known to begin otherwise than nominally."""
         self.nominal = nominal
         self.smoothing = smoothing
         self._n_devices = nominal.delay_s.n_devices
+        self.numbers = PairNumbers(self._n_devices)
+        # [5, room] sums of: delay's part squared, of both parts' product, bits' part squared, of each part and took
+        self._sums = np.zeros((5, 0))
+        self._codes, self._sources, self._targets, self._seen_at = self._pairs = np.zeros((4, 0), np.int64)
+        self._turn = 0  # decisions so far
         first = LinkFactors.of(at_start)
         codes = first.sources * self._n_devices + first.targets
         order = codes.argsort()
-        # [5, n_pairs] sums of: delay's part squared, of both parts' product, bits' part squared, of each part and took
+        self._add_pairs(codes[order])
         delay, per_bit = first.delay[order], first.per_bit[order]
         one = np.ones_like(delay)
         # as if a message that was all delay had been measured before the run, and one that was all bits
-        self._know(codes[order], np.stack([one, 0.0 * one, one, delay, per_bit]), np.full(len(codes), -1))
-        self._turn = 0  # decisions so far
+        self._sums[:, : len(codes)] = one, 0.0 * one, one, delay, per_bit
+        self._seen_at[:] = -1
+        self._factors: LinkFactors | None = None  # None: something was measured since
+        self._fits = np.ones((2, 0))  # the delay, and the time per bit, of pairs when they were fitted last
+        self._unfitted = [np.arange(len(codes))]  # pairs that were measured since
         self._sent = _MessagesOfStep(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty((2, 0)))
         self._orders = dict[bytes, tuple[IntArray, _MessagesOfStep]]()  # by all of `Transit` but times
         self._newest: _Newest | None = None
 
-    def _know(self, codes: IntArray, sums: FloatArray, seen_at: IntArray) -> None:
-        """Have other pairs: [n_pairs], [5, n_pairs], [n_pairs]."""
-        self._codes = codes  # source * n_devices + target, ascending
-        self._sources, self._targets = np.divmod(codes, self._n_devices)
-        self._sums = np.ascontiguousarray(sums)
-        self._seen_at = seen_at  # decisions before the last measurement
-        self._factors: LinkFactors | None = None  # None: something was measured since
+    def _add_pairs(self, codes: IntArray) -> None:
+        """Number pairs that were not measured before: [k]."""
+        before, count = len(self._codes), len(self._codes) + len(codes)
+        if count > self._sums.shape[1]:
+            pairs, sums = np.zeros((4, 2 * count), np.int64), np.zeros((5, 2 * count))
+            pairs[:, :before], sums[:, :before] = self._pairs[:, :before], self._sums[:, :before]
+            self._pairs, self._sums = pairs, sums
+        self._pairs[0, before:count], self._pairs[1:3, before:count] = codes, np.divmod(codes, self._n_devices)
+        self._codes, self._sources, self._targets, self._seen_at = self._pairs[:, :count]
+        self.numbers.add(codes, before)
 
     def observe(self, transits: Iterable[Transit]) -> None:
         """Add durations of messages from departure to arrival, without the time in queues."""
@@ -167,17 +181,15 @@ class LinkEstimates:
     def _add(self, sent: _MessagesOfStep, took: FloatArray) -> None:
         """Add measurements of messages, each as a share of its nominal time: [m]."""
         pairs = sent.pairs
-        if pairs is None or pairs.n_known != len(self._codes):
+        if pairs is None or pairs.room != self._sums.shape[1]:
             pairs = sent.pairs = self._find(sent.codes)
         kept, parts, terms = self._weights(sent, pairs)
-        if len(pairs.at) == len(self._codes):
-            self._sums *= kept
-        else:
-            self._sums[:, pairs.at] *= kept
+        self._sums[:, pairs.at] *= kept
         np.multiply(parts, took, out=terms[3:])
         np.add.at(self._sums.reshape(-1), pairs.sums, terms.reshape(-1))
         if pairs.turn != self._turn:
             self._seen_at[pairs.at] = pairs.turn = self._turn
+        self._unfitted.append(pairs.at)
         self._factors = None
 
     def _weights(self, sent: _MessagesOfStep, pairs: _Pairs) -> _MessageWeights:
@@ -201,18 +213,14 @@ class LinkEstimates:
         begins = np.ones(len(codes), np.bool_)  # [m] whether another pair does
         begins[1:] = codes[1:] != codes[:-1]
         pairs, which = codes[begins], begins.cumsum() - 1  # [n_pairs], [m]
-        at, new = np.searchsorted(self._codes, pairs), np.ones(len(pairs), np.bool_)  # [n_pairs] each
-        if len(self._codes):
-            new = self._codes.take(at, mode="clip") != pairs
+        at = self.numbers.of(pairs).astype(np.int64)
+        new = at == NO_NUMBER  # [n_pairs]
         if new.any():
-            more = np.concatenate([self._codes, pairs[new]])
-            more.sort()
-            before, sums, seen_at = np.searchsorted(more, self._codes), np.zeros((5, len(more))), np.zeros_like(more)
-            sums[:, before], seen_at[before] = self._sums, self._seen_at
-            self._know(more, sums, seen_at)
-            at = np.searchsorted(self._codes, pairs)
-        places = np.arange(5)[:, None] * len(self._codes) + at[which]  # [5, m]
-        return _Pairs(len(self._codes), at, np.flatnonzero(new), which, np.bincount(which), places.reshape(-1))
+            self._add_pairs(pairs[new])
+            at = self.numbers.of(pairs).astype(np.int64)
+        room = self._sums.shape[1]
+        places = np.arange(5)[:, None] * room + at[which]  # [5, m]
+        return _Pairs(room, at, np.flatnonzero(new), which, np.bincount(which), places.reshape(-1))
 
     def next_turn(self) -> None:
         """Count a decision, before which some pairs were measured."""
@@ -227,6 +235,7 @@ class LinkEstimates:
         which = slow.nonzero()[0]
         if not len(which):
             return {}
+        which = which[self._codes[which].argsort()]
         pairs = zip(found.sources[which].tolist(), found.targets[which].tolist(), strict=True)
         return dict(zip(pairs, (self._turn - 1 - self._seen_at[which]).tolist(), strict=True))
 
@@ -238,18 +247,24 @@ class LinkEstimates:
 
     def newest(self, bits: float) -> "MeasuredLinks":
         """Links that were measured since the decision before, and how slow they are for a message of `bits`."""
-        found, seen = self.factors(), self._seen_at == self._turn - 1  # [n_pairs]
-        known, which = self._newest, seen.tobytes()
-        if known is None or known.among is not found.sources or known.seen != which or known.bits != bits:
+        found, seen = self.factors(), np.flatnonzero(self._seen_at == self._turn - 1)  # [n_pairs]
+        known = self._newest
+        same = known is not None and known.among is found.sources and known.bits == bits
+        if known is None or not same or not np.array_equal(known.seen, seen):
             ends = found.sources[seen], found.targets[seen]
-            known = _Newest(found.sources, which, *ends, bits, _NominalTimes.of(self.nominal, *ends, bits))
+            known = _Newest(found.sources, seen, *ends, bits, _NominalTimes.of(self.nominal, *ends, bits))
             self._newest = known
         factors = LinkFactors(known.sources, known.targets, found.delay[seen], found.per_bit[seen])
         return MeasuredLinks(factors, known.nominal.slow(factors))
 
     def _fitted(self) -> LinkFactors:
-        both, ridged = self._sums[1], self._sums + RIDGE
-        a, _, c, *_ = ridged
-        det = a * c - both * both
-        of_both = np.maximum(LEAST, (ridged[2::-2] * ridged[3:] - both * ridged[:2:-1]) / det)  # [2, n_pairs]
-        return LinkFactors(self._sources, self._targets, *of_both)
+        fits = np.ones((2, len(self._codes)))
+        fits[:, : self._fits.shape[1]] = self._fits
+        for at in self._unfitted:
+            sums = self._sums[:, at]  # [5, m]
+            both, ridged = sums[1], sums + RIDGE
+            a, _, c, *_ = ridged
+            det = a * c - both * both
+            fits[:, at] = np.maximum(LEAST, (ridged[2::-2] * ridged[3:] - both * ridged[:2:-1]) / det)  # [2, m]
+        self._fits, self._unfitted = fits, []
+        return LinkFactors(self._sources, self._targets, *fits)

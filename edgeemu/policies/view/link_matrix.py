@@ -177,7 +177,7 @@ class _ScaledRows(PairMatrix):
         self._base, self._scaling, self._factors = base, scaling, np.append(factors, 1.0)
 
     def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
-        which = self._scaling.find(*np.broadcast_arrays(sources[:, None], targets))  # [m, k]
+        which = self._scaling.find(sources[:, None], targets)  # [m, k]
         block: FloatArray = self._base.block(sources, targets) * self._factors[which]
         return block
 
@@ -186,13 +186,11 @@ class _ScaledRows(PairMatrix):
         return found
 
     def _make_row(self, source: int) -> FloatArray:
-        here, row = self._scaling.from_source(source), self._base.row(source).copy()
-        row[self._scaling.targets[here]] *= self._factors[here]
+        row: FloatArray = self._base.row(source) * self._factors[self._scaling.from_source(source)]
         return row
 
     def _make_column(self, target: int) -> FloatArray:
-        here, column = self._scaling.to_target(target), self._base.column(target).copy()
-        column[self._scaling.sources[here]] *= self._factors[here]
+        column: FloatArray = self._base.column(target) * self._factors[self._scaling.to_target(target)]
         return column
 
     def _make_pair(self, source: int, target: int) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from edgeemu.placement.arrays import IntArray
 
 ALL_AT_ONCE = 2000  # devices up to which a cluster's matrices are dense: 64 MB
+NO_NUMBER = 2**32 - 1
 
 
 def in_order(codes: IntArray, n_codes: int) -> IntArray:
@@ -21,12 +22,49 @@ def in_order(codes: IntArray, n_codes: int) -> IntArray:
     return low[(codes[low] >> 16).astype(np.uint16).argsort(kind="stable")]
 
 
+class PairNumbers:
+    """Numbers of pairs of devices, from 0, in the order in which they were added.
+
+    None changes, so that whoever knew the first ones finds them among more.
+    """
+
+    def __init__(self, n_devices: int) -> None:
+        self.n_devices = n_devices
+        self._table: NDArray[np.uint32] | None = None  # [n_devices * n_devices]
+        if n_devices <= ALL_AT_ONCE:
+            self._table = np.full(n_devices * n_devices, NO_NUMBER, np.uint32)
+        self._codes, self._order = np.empty((2, 0), np.int64)  # else of all pairs, ascending, and the number of each
+
+    def of(self, codes: IntArray | int) -> NDArray[np.integer]:
+        """Numbers of pairs, given as source * n_devices + target; `NO_NUMBER` for those that were not added: [k]."""
+        if self._table is not None:
+            found: NDArray[np.integer] = self._table[codes]
+            return found
+        if not len(self._codes):
+            return np.full(np.shape(codes), NO_NUMBER)
+        at = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
+        return np.where(self._codes[at] == codes, self._order[at], NO_NUMBER)
+
+    def add(self, codes: IntArray, first: int) -> None:
+        """Give numbers from `first` on to pairs that have none yet: [k]."""
+        numbers = np.arange(first, first + len(codes))
+        if self._table is not None:
+            self._table[codes] = numbers
+            return
+        codes, numbers = np.append(self._codes, codes), np.append(self._order, numbers)
+        order = codes.argsort()
+        self._codes, self._order = codes[order], numbers[order]
+
+
 class Scaling:
     """Pairs of devices whose durations are multiplied, each once, and how to find them."""
 
-    def __init__(self, n_devices: int, sources: IntArray, targets: IntArray) -> None:
-        """`sources`, `targets`: [n_pairs] each."""
+    def __init__(
+        self, n_devices: int, sources: IntArray, targets: IntArray, numbers: PairNumbers | None = None
+    ) -> None:
+        """`sources`, `targets`: [n_pairs] each. `numbers`: theirs, if they are known; there can be more."""
         self.n_devices, self.sources, self.targets = n_devices, sources, targets
+        self._known_numbers = numbers
 
     @cached_property
     def places(self) -> IntArray:
@@ -34,52 +72,35 @@ class Scaling:
         return self.sources * self.n_devices + self.targets
 
     @cached_property
-    def _codes(self) -> tuple[IntArray, IntArray]:
-        """Places of pairs, ascending, and which each is: [n_pairs] each."""
-        codes = self.places
-        order = np.arange(len(codes)) if (codes[1:] > codes[:-1]).all() else codes.argsort()
-        return codes[order], order
+    def _numbers(self) -> PairNumbers:
+        """Numbers of the pairs."""
+        numbers = self._known_numbers
+        if numbers is None:
+            numbers = PairNumbers(self.n_devices)
+            numbers.add(self.places, 0)
+        return numbers
 
     @cached_property
-    def _table(self) -> NDArray[np.unsignedinteger]:
-        """Which each pair of devices is; one more than there are where it is none: [n_devices * n_devices]."""
-        small = np.min_scalar_type(len(self.sources))
-        table = np.full(self.n_devices * self.n_devices, len(self.sources), small)
-        table[self.places] = np.arange(len(self.sources))
-        return table
-
-    @cached_property
-    def _by_target(self) -> tuple[IntArray, IntArray]:
-        """Pairs by their target, and where those of each target begin: [n_pairs], [n_devices + 1]."""
-        order = in_order(self.targets, self.n_devices)
-        return order, np.searchsorted(self.targets[order], np.arange(self.n_devices + 1))
+    def _everyone(self) -> IntArray:
+        return np.arange(self.n_devices)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.n_devices, self.sources, self.targets)
 
-    def find(self, sources: IntArray, targets: IntArray) -> NDArray[np.integer]:
-        """Which some pairs are; one more than there are for others: [k], [k] -> [k]."""
-        wanted = sources * self.n_devices + targets
-        if self.n_devices <= ALL_AT_ONCE:
-            which: NDArray[np.unsignedinteger] = self._table[wanted]
-            return which
-        codes, order = self._codes
-        at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-        return np.where(codes[at] == wanted, order[at], len(codes))
+    def find(self, sources: IntArray | int, targets: IntArray | int) -> NDArray[np.integer]:
+        """Which some pairs are; one more than there are for others: [k], [k], or one device -> [k]."""
+        found: NDArray[np.integer] = self._numbers.of(sources * self.n_devices + targets)
+        found = np.minimum(found, len(self.sources))
+        return found
 
     def find_one(self, source: int, target: int) -> int:
         """Which a pair is; one more than there are if it is none."""
-        if self.n_devices <= ALL_AT_ONCE:
-            return int(self._table[source * self.n_devices + target])
-        return int(self.find(np.array([source]), np.array([target]))[0])
+        return min(int(self._numbers.of(source * self.n_devices + target)), len(self.sources))
 
-    def from_source(self, source: int) -> IntArray:
-        """Which pairs are from a device."""
-        codes, order = self._codes
-        begin, end = np.searchsorted(codes, (source * self.n_devices, (source + 1) * self.n_devices))
-        return order[begin:end]
+    def from_source(self, source: int) -> NDArray[np.integer]:
+        """Which the pairs from a device to every device are: [n_devices]."""
+        return self.find(source, self._everyone)
 
-    def to_target(self, target: int) -> IntArray:
-        """Which pairs are to a device."""
-        order, begins = self._by_target
-        return order[begins[target] : begins[target + 1]]
+    def to_target(self, target: int) -> NDArray[np.integer]:
+        """Which the pairs from every device to a device are: [n_devices]."""
+        return self.find(self._everyone, target)
