@@ -50,9 +50,13 @@ def learned(known: Estimator, base: ClusterView) -> list[object]:
     observed, (newest, slow) = LinkFactors.of(view.observed), known.newest_links(X_BITS)
     links = view.links.delay_s.block(np.arange(N), np.arange(N)), view.links.s_per_bit.block(np.arange(N), np.arange(N))
     speeds = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s, view.memory_bytes, known.slowdowns()
-    factors = [(each.sources, each.targets, each.delay, each.per_bit) for each in (observed, newest)]
+    factors = [np.array([each.sources, each.targets, each.delay, each.per_bit]) for each in (observed, newest)]
+    orders = [np.lexsort((targets, sources)) for sources, targets, *_ in factors]
     waits_s = [known.queueing_s(device) for device in range(N)]
-    return [*numbers([*speeds, *links, *factors[0], *factors[1], slow, waits_s]), doubtful]
+    return [
+        *numbers([*speeds, *links, *factors[0][:, orders[0]], *factors[1][:, orders[1]], slow[orders[1]], waits_s]),
+        doubtful,
+    ]
 
 
 @st.composite

@@ -50,6 +50,14 @@ class PairMatrix(ABC):
             column.setflags(write=False)
         return column
 
+    def to_some(self, source: int, targets: IntArray) -> FloatArray:
+        """From `source` to some devices: [m]."""
+        return self.row(source)[targets]
+
+    def from_some(self, sources: IntArray, target: int) -> FloatArray:
+        """From some devices to `target`: [m]."""
+        return self.column(target)[sources]
+
     def pair(self, source: int, target: int) -> float:
         if source == target:
             return 0.0
@@ -73,6 +81,10 @@ class PairMatrix(ABC):
         """Durations of some pairs: [n_pairs], [n_pairs] -> [n_pairs]."""
         found = [self.pair(a, b) for a, b in zip(sources.tolist(), targets.tolist(), strict=True)]
         return np.array(found, np.float64)
+
+    def pairs_in_both(self, other: "PairMatrix", sources: IntArray, targets: IntArray) -> tuple[FloatArray, FloatArray]:
+        """`pairs` of this matrix and of another: [n_pairs], [n_pairs] -> [n_pairs] each."""
+        return self.pairs(sources, targets), other.pairs(sources, targets)
 
     def scaled(self, scaling: "Scaling", factors: FloatArray) -> "PairMatrix":
         """A copy with the durations of some pairs multiplied: [n_pairs]."""
@@ -185,6 +197,21 @@ class _ScaledRows(PairMatrix):
         found: FloatArray = self._base.pairs(sources, targets) * self._factors[self._scaling.find(sources, targets)]
         return found
 
+    def to_some(self, source: int, targets: IntArray) -> FloatArray:
+        row = self._rows.get(source)
+        return self.pairs(np.full_like(targets, source), targets) if row is None else row[targets]
+
+    def from_some(self, sources: IntArray, target: int) -> FloatArray:
+        column = self._columns.get(target)
+        return self.pairs(sources, np.full_like(sources, target)) if column is None else column[sources]
+
+    def pairs_in_both(self, other: PairMatrix, sources: IntArray, targets: IntArray) -> tuple[FloatArray, FloatArray]:
+        if not isinstance(other, _ScaledRows) or other._scaling is not self._scaling:
+            return super().pairs_in_both(other, sources, targets)
+        mine, others = self._base.pairs_in_both(other._base, sources, targets)
+        which = self._scaling.find(sources, targets)  # [n_pairs]
+        return mine * self._factors[which], others * other._factors[which]
+
     def _make_row(self, source: int) -> FloatArray:
         row: FloatArray = self._base.row(source) * self._factors[self._scaling.from_source(source)]
         return row
@@ -250,6 +277,11 @@ class LinkMatrix:
     def block(self, sources: IntArray, targets: IntArray, bits: float) -> FloatArray:
         """Seconds until a message of `bits` from some devices is at others: [m], [k] -> [m, k]."""
         return self.s_per_bit.block(sources, targets) * bits + self.delay_s.block(sources, targets)
+
+    def pairs(self, sources: IntArray, targets: IntArray, bits: NDArray[Any] | float) -> FloatArray:
+        """Seconds until a message of `bits` from each of some devices is at each of others: [n_pairs] each."""
+        s_per_bit, delay_s = self.s_per_bit.pairs_in_both(self.delay_s, sources, targets)
+        return s_per_bit * bits + delay_s
 
     def pair(self, source: int, target: int, bits: float) -> float:
         """Seconds until a message of `bits` from `source` is at `target`; 0 where they are one device."""

@@ -195,8 +195,7 @@ class MoveCosts:
             ]
             chunks = np.bincount(which, np.concatenate(numbers))[some].astype(np.float64)  # [n_pairs]
             return max(at_once_s, self.prices.slowest_s(*ends, sent.astype(np.float64), chunks))
-        sent_s = links.s_per_bit.pairs(*ends) * sent + links.delay_s.pairs(*ends)
-        return max(at_once_s, float(sent_s.max()))
+        return max(at_once_s, float(links.pairs(*ends, sent).max()))
 
     def moves_s(self, moved: Iterable[Move]) -> float:
         """Time of moves of any blocks, shards included: as in `total_s`.

@@ -35,11 +35,13 @@ class PairNumbers:
             self._table = np.full(n_devices * n_devices, NO_NUMBER, np.uint32)
         self._codes, self._order = np.empty((2, 0), np.int64)  # else of all pairs, ascending, and the number of each
 
-    def of(self, codes: IntArray | int) -> NDArray[np.integer]:
+    def of(self, codes: IntArray | int | slice) -> NDArray[np.integer]:
         """Numbers of pairs, given as source * n_devices + target; `NO_NUMBER` for those that were not added: [k]."""
         if self._table is not None:
             found: NDArray[np.integer] = self._table[codes]
             return found
+        if isinstance(codes, slice):
+            codes = np.arange(self.n_devices * self.n_devices)[codes]
         if not len(self._codes):
             return np.full(np.shape(codes), NO_NUMBER)
         at = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
@@ -65,6 +67,7 @@ class Scaling:
         """`sources`, `targets`: [n_pairs] each. `numbers`: theirs, if they are known; there can be more."""
         self.n_devices, self.sources, self.targets = n_devices, sources, targets
         self._known_numbers = numbers
+        self._from, self._to = dict[int, NDArray[np.integer]](), dict[int, NDArray[np.integer]]()
 
     @cached_property
     def places(self) -> IntArray:
@@ -80,18 +83,12 @@ class Scaling:
             numbers.add(self.places, 0)
         return numbers
 
-    @cached_property
-    def _everyone(self) -> IntArray:
-        return np.arange(self.n_devices)
-
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.n_devices, self.sources, self.targets)
 
-    def find(self, sources: IntArray | int, targets: IntArray | int) -> NDArray[np.integer]:
-        """Which some pairs are; one more than there are for others: [k], [k], or one device -> [k]."""
-        found: NDArray[np.integer] = self._numbers.of(sources * self.n_devices + targets)
-        found = np.minimum(found, len(self.sources))
-        return found
+    def find(self, sources: IntArray, targets: IntArray) -> NDArray[np.integer]:
+        """Which some pairs are; one more than there are for others: [k], [k] -> [k]."""
+        return self._among(sources * self.n_devices + targets)
 
     def find_one(self, source: int, target: int) -> int:
         """Which a pair is; one more than there are if it is none."""
@@ -99,8 +96,16 @@ class Scaling:
 
     def from_source(self, source: int) -> NDArray[np.integer]:
         """Which the pairs from a device to every device are: [n_devices]."""
-        return self.find(source, self._everyone)
+        if source not in self._from:
+            self._from[source] = self._among(slice(source * self.n_devices, (source + 1) * self.n_devices))
+        return self._from[source]
 
     def to_target(self, target: int) -> NDArray[np.integer]:
         """Which the pairs from every device to a device are: [n_devices]."""
-        return self.find(self._everyone, target)
+        if target not in self._to:
+            self._to[target] = self._among(slice(target, None, self.n_devices))
+        return self._to[target]
+
+    def _among(self, codes: IntArray | slice) -> NDArray[np.integer]:
+        found: NDArray[np.integer] = np.minimum(self._numbers.of(codes), len(self.sources))
+        return found

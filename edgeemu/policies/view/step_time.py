@@ -164,14 +164,14 @@ class StepTimes:
     def gathered_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> FloatArray:
         """Time until the outputs of each device's heads are at proj, from x at `source`: [m], counts above 0 -> [m]."""
         links = self.links
-        x_s = links.s_per_bit.row(source)[devices] * self.hidden_bits + links.delay_s.row(source)[devices]
+        x_s = links.s_per_bit.to_some(source, devices) * self.hidden_bits + links.delay_s.to_some(source, devices)
         done_s = x_s + self.heads_s(devices, counts)
         if source != gather:  # its own heads' outputs queue behind x
             leaves_s = self.hidden_bits * links.s_per_bit.pair(source, gather)
             done_s = np.where(devices == source, np.maximum(done_s, leaves_s), done_s)
         bits = self.attention_fixed_bits + counts * self.attention_slope_bits
         away = devices != gather
-        sent_s = bits * links.s_per_bit.column(gather)[devices] + links.delay_s.column(gather)[devices]
+        sent_s = bits * links.s_per_bit.from_some(devices, gather) + links.delay_s.from_some(devices, gather)
         return done_s + np.where(away, sent_s, 0.0)
 
     def heads_stage_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> float:
@@ -226,21 +226,18 @@ class StepTimes:
         """`gathered_s` of all layers at once: [n_layers], [n_layers] -> [m]."""
         layers, devices, counts = held
         at_source, at_proj = sources[layers], projs[layers]  # [m] each
-        done_s = self._sent_s(self.hidden_bits, at_source, devices) + self.heads_s(devices, counts)
+        done_s = self.links.pairs(at_source, devices, self.hidden_bits) + self.heads_s(devices, counts)
         # A source's own heads' outputs queue behind x.
         leaves_s = self.hidden_bits * self.links.s_per_bit.pairs(sources, projs)  # [n_layers]
         queued = (devices == at_source) & (sources != projs)[layers]
         done_s = np.where(queued, np.maximum(done_s, leaves_s[layers]), done_s)
         bits = self.attention_fixed_bits + counts * self.attention_slope_bits
-        gathered_s: FloatArray = done_s + np.where(devices != at_proj, self._sent_s(bits, devices, at_proj), 0.0)
+        gathered_s: FloatArray = done_s + np.where(devices != at_proj, self.links.pairs(devices, at_proj, bits), 0.0)
         return gathered_s
 
     def hops_s(self, sources: IntArray, targets: IntArray) -> FloatArray:
         """`hop_s` of pairs of devices: [n], [n] -> [n]."""
-        return self._sent_s(self.hidden_bits, sources, targets)
-
-    def _sent_s(self, bits: NDArray[np.floating] | float, sources: IntArray, targets: IntArray) -> FloatArray:
-        return bits * self.links.s_per_bit.pairs(sources, targets) + self.links.delay_s.pairs(sources, targets)
+        return self.links.pairs(sources, targets, self.hidden_bits)
 
     def ends_s(self, embed: int, last: int, lm_head: int) -> float:
         """Time of everything but the layers: token to embedding, embedding, x to output matrix, output matrix."""
