@@ -9,7 +9,6 @@ from math import inf
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
@@ -205,28 +204,26 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
         return Resplit(counts, 0.0, 0.0)
     lines = finish(times, source, gather)
     next_s = lines.at(counts + 1, slice(None))  # [n_devices] with one more group on each
-    able = ((next_s < limit_s) | (counts > 0)).nonzero()[0]  # [a] devices that can have a part in a move
-    room = draft.room.groups_room(layer, able)  # [a]
-    spare = _spare_devices(next_s[able], room, limit_s, times.n_groups)  # [a]
-    if not spare.any():
+    spare = _spare_devices(next_s, draft.room, layer, limit_s, times.n_groups)  # [s]
+    if not len(spare):
         return Resplit(counts, 0.0, 0.0)
-    part = spare | (counts[able] > 0)  # [a]
-    chosen, extra = able[part], room[part]  # [m]
+    part = counts > 0  # [n_devices]
+    part[spare] = True
+    chosen = part.nonzero()[0]  # [m]
     prices = _PricesOfSlots.of(times, source, gather, lines, chosen)
-    exchange = _exchange(prices, counts[chosen], extra, limit_s)
+    exchange = _exchange(prices, counts[chosen], draft.room.groups_room(layer, chosen), limit_s)
     return _best_number_of_moves(costs, exchange, counts, floor_s, tokens)
 
 
-def _spare_devices(next_s: FloatArray, room: IntArray, limit_s: float, n_groups: int) -> NDArray[np.bool_]:
-    """The earliest devices, at most n_groups, where one more group would finish before the limit and fits.
+def _spare_devices(next_s: FloatArray, room: MemoryHeadroom, layer: int, limit_s: float, n_groups: int) -> IntArray:
+    """The earliest devices, at most n_groups, where one more group of a layer would finish before the limit and fits.
 
-    `next_s`: when it would; `room`: how many fit. [a] each.
+    `next_s`: when it would, [n_devices].
     """
-    spare: NDArray[np.bool_] = (next_s < limit_s) & (room > 0)
-    if np.count_nonzero(spare) > n_groups:
-        found = spare.nonzero()[0]
-        spare = np.zeros_like(spare)
-        spare[found[next_s[found].argpartition(n_groups - 1)[:n_groups]]] = True
+    spare = (next_s < limit_s).nonzero()[0]
+    spare = spare[room.groups_room(layer, spare) > 0]
+    if len(spare) > n_groups:
+        spare = spare[next_s[spare].argpartition(n_groups - 1)[:n_groups]]
     return spare
 
 
@@ -296,8 +293,7 @@ def _best_number_of_moves(
     moving_s = np.full(len(came), flash_s).cumsum()[came - 1]  # [n_moves] from the storage of each target
     if bits:
         sent = np.full(len(came), bits).cumsum()[_repeated(sources * len(counts) + targets)]  # [n_moves] over its link
-        sent_s = links.s_per_bit.pairs(sources, targets) * sent + links.delay_s.pairs(sources, targets)
-        moving_s = np.maximum(moving_s, sent_s)
+        moving_s = np.maximum(moving_s, links.pairs(sources, targets, sent))
     moving_s = np.maximum.accumulate(moving_s)
     some = gains_s > 0
     net_s = np.where(some, tokens * np.where(some, gains_s, 1.0) - moving_s, 0.0)
