@@ -153,26 +153,27 @@ def _best_part(
     if not room.any():
         return None
     bits = times.hidden_bits
-    out_s, into_s = times.links.row(here, bits), times.links.column(here, bits)  # [n_devices]
     come_s, go_s = times.links.row(source, bits), times.links.column(after, bits)  # [n_devices]
     each_s = inner_s - share * alone_s  # [n_devices]
     in_gain_s = come_here_s - come_s
     out_gain_s = times.hop_s(here, after) - go_s
-    part = np.minimum(room, length - 1)
-    gains_s = np.stack(
-        [
-            np.where(room == length, length * each_s + in_gain_s + out_gain_s, -np.inf),
+    numbers = [room]  # of layers that move, in each way: [n_devices] each
+    ways_s = [np.where(room == length, length * each_s + in_gain_s + out_gain_s, -np.inf)]  # all
+    if length > 1:
+        part, into_s, out_s = np.minimum(room, length - 1), times.links.column(here, bits), times.links.row(here, bits)
+        numbers += [part, part]
+        ways_s += [  # the first part, the last part
             np.where(part > 0, part * each_s + in_gain_s - into_s, -np.inf),
             np.where(part > 0, part * each_s + out_gain_s - out_s, -np.inf),
         ]
-    )  # [3, n_devices]: all, first part, last part
+    gains_s = np.array(ways_s)  # [n_ways, n_devices]
     net_s = prices.steps(gains_s) * gains_s
     if prices.costs is not None:
-        net_s -= np.stack([room, part, part]) * _layer_move_s(draft, prices.costs, here)
+        net_s -= np.array(numbers) * _layer_move_s(draft, prices.costs, here)
     which, device = divmod(int(net_s.argmax()), times.n_devices)
     if net_s[which, device] <= 0:
         return None
-    moved = length if which == 0 else int(part[device])
+    moved = length if which == 0 else int(numbers[which][device])
     return (begin, begin + moved, device) if which < 2 else (end - moved, end, device)
 
 
