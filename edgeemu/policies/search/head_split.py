@@ -9,6 +9,7 @@ from math import inf
 from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
@@ -204,7 +205,7 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
         return Resplit(counts, 0.0, 0.0)
     lines = finish(times, source, gather)
     next_s = lines.at(counts + 1, slice(None))  # [n_devices] with one more group on each
-    spare = _spare_devices(next_s, draft.room, layer, limit_s, times.n_groups)  # [s]
+    spare = _spare_devices(next_s, draft.room.group_fits(layer), limit_s, times.n_groups)  # [s]
     if not len(spare):
         return Resplit(counts, 0.0, 0.0)
     part = counts > 0  # [n_devices]
@@ -215,13 +216,12 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
     return _best_number_of_moves(costs, exchange, counts, floor_s, tokens)
 
 
-def _spare_devices(next_s: FloatArray, room: MemoryHeadroom, layer: int, limit_s: float, n_groups: int) -> IntArray:
-    """The earliest devices, at most n_groups, where one more group of a layer would finish before the limit and fits.
+def _spare_devices(next_s: FloatArray, fits: NDArray[np.bool_], limit_s: float, n_groups: int) -> IntArray:
+    """The earliest devices, at most n_groups, where one more group would finish before the limit and fits.
 
-    `next_s`: when it would, [n_devices].
+    `next_s`: when it would; `fits`: whether it does. [n_devices] each.
     """
-    spare = (next_s < limit_s).nonzero()[0]
-    spare = spare[room.groups_room(layer, spare) > 0]
+    spare = ((next_s < limit_s) & fits).nonzero()[0]
     if len(spare) > n_groups:
         spare = spare[next_s[spare].argpartition(n_groups - 1)[:n_groups]]
     return spare
@@ -292,7 +292,9 @@ def _best_number_of_moves(
     links, bits, flash_s = costs.prices.links, costs.link_bits[Kind.HEAD], costs.flash_s[Kind.HEAD]
     moving_s = np.full(len(came), flash_s).cumsum()[came - 1]  # [n_moves] from the storage of each target
     if bits:
-        sent = np.full(len(came), bits).cumsum()[_repeated(sources * len(counts) + targets)]  # [n_moves] over its link
+        sent: FloatArray | float = bits  # over the link of each move
+        if came.max() > 1:  # then two can have one link
+            sent = np.full(len(came), bits).cumsum()[_repeated(sources * len(counts) + targets)]  # [n_moves]
         moving_s = np.maximum(moving_s, links.pairs(sources, targets, sent))
     moving_s = np.maximum.accumulate(moving_s)
     some = gains_s > 0

@@ -237,7 +237,7 @@ class PartialPlacement:
         kept = self._gathered
         new = [at for at, state in enumerate(states) if (here := kept[at]) is None or here.state != state]
         if len(new) >= MANY:
-            held = HeldHeads.of(self.groups[new])
+            held = HeldHeads.of(self.groups if len(new) == len(states) else self.groups[new])
             times_s = self.times.all_gathered_s(sources[new], self.proj[new], held)
             begins = held.starts(len(new)).tolist()
             for layer, begin, end in zip(new, begins, [*begins[1:], None], strict=True):

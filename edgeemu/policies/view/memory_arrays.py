@@ -181,6 +181,15 @@ class MemoryHeadroom:
         most: IntArray = np.maximum(np.minimum(narrow, wide) - before, 0)
         return most
 
+    def group_fits(self, layer: int) -> NDArray[np.bool_]:
+        """Whether every device has room for one more group of a layer, as `groups_room` says: [n]."""
+        s, before = self.sizes, self.groups[layer]  # [n]
+        after = np.minimum(before + 1, s.n_groups)
+        free = self.capacity - self.held - np.maximum(self.messages, s.any_messages) + s.groups_total[before]
+        narrow = s.groups_total[after] <= free - self.workspace
+        fits: NDArray[np.bool_] = narrow & (s.groups_with_workspace[after] <= free) & (before < after)
+        return fits
+
     def first_group_fits(self) -> NDArray[np.bool_]:
         """Whether every device has room for a group of a layer of which it has none: [n]."""
         s = self.sizes
