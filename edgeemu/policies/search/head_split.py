@@ -5,6 +5,7 @@ groups) that never falls with k. The cheapest slots are then the first ones of e
 the dearest slot that is taken: water-filling, which is exact also for whole numbers.
 """
 
+from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple, Self
 
@@ -166,14 +167,15 @@ class HeadsStage(NamedTuple):
     limit_s: float  # a slot that is later is of no use
 
 
-def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float) -> list[HeadsStage]:
-    """The heads stages of all layers.
+def stages(draft: PartialPlacement, costs: MoveCosts, tokens: float, layers: Iterable[int]) -> list[HeadsStage]:
+    """The heads stages of some layers.
 
     Of the moves that pay, one is from the latest device, and the stage then takes as long as the slots that are filled.
     That gives a limit, which rules out most devices, and most layers, before memory is counted.
     """
     found = []
-    for layer, (holders, held_s) in enumerate(draft.all_gathered()):
+    for layer in layers:
+        holders, held_s = draft.gathered(layer)
         source, gather, latest = draft.source(layer), int(draft.proj[layer]), int(held_s.argmax())
         limit_s = float(held_s[latest]) - costs.quickest_s(Kind.HEAD, int(holders[latest])) / tokens
         found.append(HeadsStage(source, gather, draft.times.hop_s(source, gather), limit_s))

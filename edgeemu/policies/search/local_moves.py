@@ -69,7 +69,8 @@ def resplit_heads(draft: PartialPlacement, prices: Prices) -> bool:
     turn = draft.view.past // draft.view.interval_tokens % turns
     changed = False
     in_vain: set[tuple[int, int, bytes, bytes]] = set()  # layers of which no move pays: those alike have none either
-    for layer, stage in list(enumerate(stages(draft, costs, tokens)))[turn::turns]:
+    layers = range(turn, len(draft.ffn), turns)
+    for layer, stage in zip(layers, stages(draft, costs, tokens, layers), strict=True):
         alike = stage.source, stage.gather, draft.groups[layer].tobytes(), draft.room.groups[layer].tobytes()
         if alike in in_vain:
             continue

@@ -66,7 +66,7 @@ def test_heads_move_as_from_a_list_of_all_slots(data: st.DataObject, shape: Mode
     seen = seen_from(shape, seed)
     old, times, costs = PlacementArrays.of(data.draw(placements(shape, N)), shape), StepTimes(seen), MoveCosts(seen)
     draft = PartialPlacement.of(seen, times, old)
-    for layer, stage in enumerate(stages(draft, costs, tokens)):
+    for layer, stage in enumerate(stages(draft, costs, tokens, range(shape.n_layers))):
         counts = draft.groups[layer]
         lines = finish(times, stage.source, stage.gather)
         prices = slot_prices(times, stage.source, stage.gather, lines, np.arange(N), shape.n_groups)  # [N, n_groups]
