@@ -204,7 +204,11 @@ class PartialPlacement:
 
     def _begin(self) -> None:
         """Note where everything is."""
-        self._began = {single: at for single in self._singles() if (at := self.at(*single)) != UNPLACED}
+        ends = (Kind.EMBED, 0, self.embed), (Kind.LM_HEAD, 0, self.lm_head)
+        layers = [
+            (kind, *at) for kind, on in ((Kind.PROJ, self.proj), (Kind.FFN, self.ffn)) for at in enumerate(on.tolist())
+        ]
+        self._began = {(kind, layer): device for kind, layer, device in (*ends, *layers) if device != UNPLACED}
         self._began_groups = self.groups.copy()  # [n_layers, n_devices]
 
     def _singles(self) -> Iterator[tuple[Kind, int]]:

@@ -17,7 +17,7 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import caches_bytes
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.same import Same
+from edgeemu.policies.view.same import Same, layout_of
 
 _SINGLES = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
 
@@ -246,7 +246,7 @@ class MemoryHeadroom:
 def found_placement(view: ClusterView, layout: PlacementArrays) -> Placement:
     """The placement that a search of ours has found, noted as one that fits where devices have memory for it."""
     placement = layout.placement(view.costs.shape)
-    if MemoryHeadroom.of(view, layout).fits():
+    if MemoryHeadroom.of(view, layout_of(placement, view.costs.shape)).fits():  # kept for the next decision
         view.fitting.append(placement)
     return placement
 
