@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from edgeemu.policies.view.link_factors import Factors, LinkFactors
 from edgeemu.policies.view.scaling import ALL_AT_ONCE, Scaling
 
 COPIED = 200  # devices up to which a dense matrix is copied to change some pairs; of larger ones, what is read
+MANY_PAIRS, KEPT = 1000, 4  # from so many pairs that are asked for at once, the last few are kept
 FloatArray = NDArray[np.float64]
 Pairwise = Callable[[int, int], float]
 
@@ -180,6 +181,15 @@ class ComputedMatrix(PairMatrix):
         return float(self._block(np.array([source]), np.array([target]))[0, 0])
 
 
+class _ManyPairs(NamedTuple):
+    """Pairs of devices that were asked for, and their durations in two matrices: [n_pairs] each."""
+
+    other: PairMatrix
+    sources: IntArray
+    targets: IntArray
+    found: tuple[FloatArray, FloatArray]
+
+
 class _ScaledRows(PairMatrix):
     """Another matrix with the durations of some pairs multiplied. Only rows and columns that are read are copied."""
 
@@ -187,6 +197,10 @@ class _ScaledRows(PairMatrix):
         """`factors`: [n_pairs]."""
         super().__init__(base.n_devices)
         self._base, self._scaling, self._factors = base, scaling, np.append(factors, 1.0)
+        self._asked: list[_ManyPairs] = []  # the last few: prospects ask for the same ones
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_asked": []}
 
     def block(self, sources: IntArray, targets: IntArray) -> FloatArray:
         which = self._scaling.find(sources[:, None], targets)  # [m, k]
@@ -208,9 +222,16 @@ class _ScaledRows(PairMatrix):
     def pairs_in_both(self, other: PairMatrix, sources: IntArray, targets: IntArray) -> tuple[FloatArray, FloatArray]:
         if not isinstance(other, _ScaledRows) or other._scaling is not self._scaling:
             return super().pairs_in_both(other, sources, targets)
+        for known in self._asked:
+            same = known.other is other and np.array_equal(known.sources, sources)
+            if same and np.array_equal(known.targets, targets):
+                return known.found
         mine, others = self._base.pairs_in_both(other._base, sources, targets)
         which = self._scaling.find(sources, targets)  # [n_pairs]
-        return mine * self._factors[which], others * other._factors[which]
+        found = mine * self._factors[which], others * other._factors[which]
+        if len(sources) >= MANY_PAIRS:
+            self._asked = [*self._asked[1 - KEPT :], _ManyPairs(other, sources.copy(), targets.copy(), found)]
+        return found
 
     def _make_row(self, source: int) -> FloatArray:
         row: FloatArray = self._base.row(source) * self._factors[self._scaling.from_source(source)]
