@@ -53,7 +53,7 @@ class _MessagesOfStep:
     size_bytes: FloatArray  # [m]
     sheet_s: FloatArray  # [m] nominal time
     parts: FloatArray  # [2, m] of that: the delay's, and the transmission's
-    pairs: _Pairs | None = None  # None: not looked for yet
+    pairs: _Pairs | None = None  # None: there are no messages
 
 
 class MeasuredLinks(NamedTuple):
@@ -65,7 +65,8 @@ class MeasuredLinks(NamedTuple):
     @classmethod
     def of(cls, nominal: LinkMatrix, factors: LinkFactors, bits: float) -> Self:
         """Links with these factors, for a message of `bits`."""
-        return cls(factors, _NominalTimes.of(nominal, factors.sources, factors.targets, bits).slow(factors))
+        sheet = nominal.pairs_in_both(factors.sources, factors.targets)
+        return cls(factors, _NominalTimes.of(sheet, bits).slow(factors))
 
 
 class _NominalTimes(NamedTuple):
@@ -77,9 +78,10 @@ class _NominalTimes(NamedTuple):
     takes_time: bool  # on all of them
 
     @classmethod
-    def of(cls, nominal: LinkMatrix, sources: IntArray, targets: IntArray, bits: float) -> Self:
-        """Times of a message of `bits`."""
-        delay_s, bits_s = nominal.delay_s.pairs(sources, targets), bits * nominal.s_per_bit.pairs(sources, targets)
+    def of(cls, sheet: FloatArray | tuple[FloatArray, FloatArray], bits: float) -> Self:
+        """Times of a message of `bits`, from seconds per bit, and delays: [n_pairs] each."""
+        s_per_bit, delay_s = sheet
+        bits_s = bits * s_per_bit
         total_s = delay_s + bits_s
         return cls(delay_s, bits_s, total_s, bool((total_s > 0).all()))
 
@@ -116,6 +118,7 @@ class LinkEstimates:
         self.numbers = PairNumbers(self._n_devices)
         # [5, room] sums of: delay's part squared, of both parts' product, bits' part squared, of each part and took
         self._sums = np.zeros((5, 0))
+        self._sheet = np.zeros((2, 0))  # [2, room] nominal seconds per bit, and delays
         self._codes, self._sources, self._targets, self._seen_at = self._pairs = np.zeros((4, 0), np.int64)
         self._turn = 0  # decisions so far
         first = LinkFactors.of(at_start)
@@ -138,11 +141,13 @@ class LinkEstimates:
         """Number pairs that were not measured before: [k]."""
         before, count = len(self._codes), len(self._codes) + len(codes)
         if count > self._sums.shape[1]:
-            pairs, sums = np.zeros((4, 2 * count), np.int64), np.zeros((5, 2 * count))
+            pairs, sums, sheet = np.zeros((4, 2 * count), np.int64), np.zeros((5, 2 * count)), np.zeros((2, 2 * count))
             pairs[:, :before], sums[:, :before] = self._pairs[:, :before], self._sums[:, :before]
-            self._pairs, self._sums = pairs, sums
+            sheet[:, :before] = self._sheet[:, :before]
+            self._pairs, self._sums, self._sheet = pairs, sums, sheet
         self._pairs[0, before:count], self._pairs[1:3, before:count] = codes, np.divmod(codes, self._n_devices)
         self._codes, self._sources, self._targets, self._seen_at = self._pairs[:, :count]
+        self._sheet[:, before:count] = self.nominal.pairs_in_both(*self._pairs[1:3, before:count])
         self.numbers.add(codes, before)
 
     def observe(self, transits: Iterable[Transit]) -> None:
@@ -165,14 +170,14 @@ class LinkEstimates:
         codes, size_bytes = codes[chosen], columns[2, chosen]  # [m] each
         alike = np.array_equal(codes, self._sent.codes)
         if not alike or not np.array_equal(size_bytes, self._sent.size_bytes):
-            sources, targets = sources[chosen], targets[chosen]
-            bits_s = 8.0 * size_bytes * self.nominal.s_per_bit.pairs(sources, targets)
-            sheet_s = bits_s + self.nominal.delay_s.pairs(sources, targets)
+            pairs = replace(self._sent.pairs, weights=None) if alike and self._sent.pairs else self._find(codes)
+            s_per_bit, delay_s = self._sheet[:, pairs.at[pairs.which]]
+            bits_s = 8.0 * size_bytes * s_per_bit
+            sheet_s = bits_s + delay_s
             parts = np.empty((2, len(codes)))
             parts[0] = 1.0 - bits_s / sheet_s
             parts[1] = 1.0 - parts[0]
-            pairs = self._sent.pairs if alike else None
-            self._sent = _MessagesOfStep(codes, size_bytes, sheet_s, parts, pairs and replace(pairs, weights=None))
+            self._sent = _MessagesOfStep(codes, size_bytes, sheet_s, parts, pairs)
         if len(self._orders) == MOST_ORDERS:
             del self._orders[next(iter(self._orders))]  # the oldest
         known = self._orders[order] = chosen, self._sent
@@ -252,10 +257,14 @@ class LinkEstimates:
         same = known is not None and known.among is found.sources and known.bits == bits
         if known is None or not same or not np.array_equal(known.seen, seen):
             ends = found.sources[seen], found.targets[seen]
-            known = _Newest(found.sources, seen, *ends, bits, _NominalTimes.of(self.nominal, *ends, bits))
+            known = _Newest(found.sources, seen, *ends, bits, _NominalTimes.of(self._sheet_of(seen), bits))
             self._newest = known
         factors = LinkFactors(known.sources, known.targets, found.delay[seen], found.per_bit[seen])
         return MeasuredLinks(factors, known.nominal.slow(factors))
+
+    def _sheet_of(self, numbers: IntArray) -> FloatArray:
+        """Nominal seconds per bit, and delays, of pairs: [k] -> [2, k]."""
+        return self._sheet[:, numbers]
 
     def _fitted(self) -> LinkFactors:
         fits = np.ones((2, len(self._codes)))

@@ -301,8 +301,12 @@ class LinkMatrix:
 
     def pairs(self, sources: IntArray, targets: IntArray, bits: NDArray[Any] | float) -> FloatArray:
         """Seconds until a message of `bits` from each of some devices is at each of others: [n_pairs] each."""
-        s_per_bit, delay_s = self.s_per_bit.pairs_in_both(self.delay_s, sources, targets)
+        s_per_bit, delay_s = self.pairs_in_both(sources, targets)
         return s_per_bit * bits + delay_s
+
+    def pairs_in_both(self, sources: IntArray, targets: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Seconds per bit, and delays, from each of some devices to each of others: [n_pairs] each."""
+        return self.s_per_bit.pairs_in_both(self.delay_s, sources, targets)
 
     def pair(self, source: int, target: int, bits: float) -> float:
         """Seconds until a message of `bits` from `source` is at `target`; 0 where they are one device."""
