@@ -35,6 +35,7 @@ from edgeemu.errors import InfeasibleError
 from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
+from edgeemu.policies.compiled import layer_code
 from edgeemu.policies.compiled.share_code import functions, pays
 from edgeemu.policies.resource_aware import first
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
@@ -79,8 +80,11 @@ def prepare(view: ClusterView) -> bool:
     if not (1 < view.n_devices <= SEARCHED // view.costs.shape.n_layers and pays(view)):
         return False
     functions()
-    if view.divide and view.sequences == 1 and view.objective != "energy":
-        make_ready(view)
+    if view.sequences == 1 and view.objective != "energy":
+        if view.divide:
+            make_ready(view)
+        elif view.costs.shape.n_layers == 1:
+            layer_code.make_ready()
     return True
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from edgeemu_kernels.arrays import Floats, Ints
 
 FIRST_FLOPS, GROUP_FLOPS, FIRST_BYTES, GROUP_BYTES = range(4)  # among the works of a layer
-PROJ_FLOPS, FFN_FLOPS = 4, 6  # each before its bytes
+PROJ_FLOPS, FFN_FLOPS, EMBED_FLOPS, LM_HEAD_FLOPS = 4, 6, 8, 10  # each before its bytes
 
 
 class AllDevices(NamedTuple):
@@ -20,15 +20,16 @@ class AllDevices(NamedTuple):
 
 
 class LayerWorks(NamedTuple):
-    """Works of a layer, which are affine in what is cached: with `begin` positions, and what each more adds.
+    """Works of a layer and of the ends, affine in what is cached: with `begin` positions, and what each more adds.
 
-    Operations and bytes of heads but for their groups, of a group, of the projection, of the feed-forward block.
+    Operations and bytes of heads but for their groups, of a group, of the projection, of the feed-forward block, of the
+    embedding, of the output matrix.
     """
 
     n_groups: int
     begin: int
-    works: Floats  # [8]
-    more: Floats  # [8]
+    works: Floats  # [12]
+    more: Floats  # [12]
 
 
 class DeviceForecasts(NamedTuple):

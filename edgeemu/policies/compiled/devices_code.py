@@ -17,19 +17,19 @@ from edgeemu_kernels.packed_tuples import Packed, packed
 
 
 def layer_works(costs: Costs, past: int) -> Packed:
-    """Works of a layer with so many cached positions, and perhaps with others."""
+    """Works of a layer and of the ends with so many cached positions, and perhaps with others."""
     return _works_from(costs, 0 if costs.of_every_step else past)
 
 
 @lru_cache(maxsize=16)
 def _works_from(costs: Costs, begin: int) -> Packed:
-    """Works of a layer from so many cached positions on."""
+    """Works from so many cached positions on."""
 
     def works(past: int) -> FloatArray:
         one, two = (costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2))
         each = two.flops - one.flops, two.bytes_read - one.bytes_read
         heads = one.flops - each[0], each[0], one.bytes_read - each[1], each[1]
-        rest = (costs.work(kind, 1, 1, past) for kind in (Kind.PROJ, Kind.FFN))
+        rest = (costs.work(kind, 1, 1, past) for kind in (Kind.PROJ, Kind.FFN, Kind.EMBED, Kind.LM_HEAD))
         return np.array([*heads, *chain.from_iterable(rest)], np.float64)
 
     here = works(begin)

@@ -39,10 +39,10 @@ def improve(
     """
     small, improved = draft.times.n_devices * len(draft.ffn) <= SMALL, False
     for _ in range(PASSES if small else 1):
-        changed = _move_runs(draft, prices, layers_s or draft.layers_s())
+        changed = move_runs(draft, prices, layers_s or draft.layers_s())
         layers_s = None
         changed |= move_ends(draft, prices)
-        changed |= _join_layers(draft, prices)
+        changed |= join_layers(draft, prices)
         improved |= changed
         if changed or could_gain(draft, least_gain_s):
             improved |= resplit_heads(draft, prices)
@@ -124,7 +124,7 @@ def try_move(
     return False
 
 
-def _move_runs(draft: PartialPlacement, prices: Prices, layers_s: list[float]) -> bool:
+def move_runs(draft: PartialPlacement, prices: Prices, layers_s: list[float]) -> bool:
     """Move runs of layers on one device, or their first or last part, to another device."""
     changed = False
     for begin, end in runs(draft.ffn * draft.times.n_devices + draft.proj):
@@ -243,7 +243,7 @@ def move_ends(draft: PartialPlacement, prices: Prices) -> bool:
     return changed
 
 
-def _join_layers(draft: PartialPlacement, prices: Prices) -> bool:
+def join_layers(draft: PartialPlacement, prices: Prices) -> bool:
     """Move a projection to the device of its feed-forward block, or the feed-forward block to the projection's."""
     changed, times = False, draft.times
     for layer in np.flatnonzero(draft.proj != draft.ffn).tolist():

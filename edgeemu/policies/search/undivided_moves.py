@@ -13,8 +13,9 @@ import numpy as np
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement
+from edgeemu.policies.compiled.layer_code import PayRules, others_could_pay
 from edgeemu.policies.resource_aware import relieve, relieved
-from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
+from edgeemu.policies.search.change_rule import LARGE, WORTH, Prices, Prospect
 from edgeemu.policies.search.going_back import from_now
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
@@ -40,9 +41,13 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
 
     `left`: undivided placements that the run has left.
     """
-    times = StepTimes(prospect.ahead, view.past + prospect.steps // 2)
-    shape, costs = view.costs.shape, MoveCosts(view)
+    shape, costs, past = view.costs.shape, MoveCosts(view), view.past + prospect.steps // 2
     old = layout_of(current, shape)
+    if shape.n_layers == 1:
+        rules = PayRules(prospect.tokens, prospect.far_tokens, LARGE, WORTH)
+        if not others_could_pay(view, prospect.ahead, past, costs, [old, *left()], rules):
+            return current
+    times = StepTimes(prospect.ahead, past)
     draft = PartialPlacement.of(view, times, old)
     base = draft.layout(old) if relieve(draft) else old  # without the moves that only shorten the step
     layers_s = draft.layers_s()
@@ -118,13 +123,13 @@ def _new_below(
 ) -> PlacementArrays | None:
     """A placement from nothing with a step below `below_s`; as many groups as possible stay. None: there is none."""
     if view.costs.shape.n_layers == 1:
-        draft = best_ring(view, times, below_s, _moves_s(times, old, prices))
+        draft = best_ring(view, times, below_s, single_moves_s(times, old, prices))
     else:
         draft = best_chain(view, times, below_s)
     return None if draft is None or draft.step_s() >= below_s else draft.layout(old)
 
 
-def _moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> FloatArray | None:
+def single_moves_s(times: StepTimes, old: PlacementArrays, prices: Prices) -> FloatArray | None:
     """Migration times of the single blocks of `RING` to each device, per step of the horizon: [4, n_devices]."""
     costs = prices.costs
     if costs is None:

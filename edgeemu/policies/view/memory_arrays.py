@@ -246,9 +246,15 @@ class MemoryHeadroom:
 def found_placement(view: ClusterView, layout: PlacementArrays) -> Placement:
     """The placement that a search of ours has found, noted as one that fits where devices have memory for it."""
     placement = layout.placement(view.costs.shape)
-    if MemoryHeadroom.of(view, layout_of(placement, view.costs.shape)).fits():  # kept for the next decision
+    if placement_fits(view, layout_of(placement, view.costs.shape)):  # kept for the next decision
         view.fitting.append(placement)
     return placement
+
+
+def placement_fits(view: ClusterView, layout: PlacementArrays) -> bool:
+    """Whether no device holds more of a placement than it has."""
+    held = _held_by(Same(layout), Same(sizes_of(view)), view.n_devices)
+    return not bool((sum(held.bytes) > view.memory_bytes).any())
 
 
 def union_fits(view: ClusterView, old: PlacementArrays, new: PlacementArrays) -> bool:

@@ -14,7 +14,7 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, n_shards, proj
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.memory_arrays import MemoryHeadroom, cached_sizes
+from edgeemu.policies.view.memory_arrays import cached_sizes, placement_fits
 from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.shares import BoolArray, ShareArrays
 
@@ -144,7 +144,7 @@ def all_fits(view: ClusterView, placement: Placement) -> bool:
         return True
     shape = view.costs.shape
     if not is_divided(placement, shape.n_layers):
-        return MemoryHeadroom.of(view, layout_of(placement, shape)).fits()
+        return placement_fits(view, layout_of(placement, shape))
     devices = np.array(placement.devices())
     if view.by_layer is None and not view.gather and len(devices) <= MOST_DEVICES:
         shares = ShareArrays.of(placement, shape, devices)

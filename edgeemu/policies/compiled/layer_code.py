@@ -1,0 +1,103 @@
+"""Placements of one undivided layer, ruled out by machine code before anybody looks at one."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.costs import Costs
+from edgeemu.policies.compiled import layer_bounds
+from edgeemu.policies.compiled.devices_code import all_devices, layer_works
+from edgeemu.policies.compiled.layer_bounds import LayerTimes, OneLayer
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.memory_arrays import placement_fits, sizes_of
+from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.same import Same
+from edgeemu_kernels.packed_tuples import Packed, blank, packed
+
+
+class PayRules(NamedTuple):
+    """When a move pays."""
+
+    tokens: float  # in which it must pay back
+    far_tokens: float  # the same of a large gain
+    large: float  # share of a step, of such a gain
+    worth: float  # share of a step that moves must gain to be made
+
+
+class _Function(NamedTuple):
+    """Owner of machine code, and its function."""
+
+    owner: object
+    others_could_pay: Callable[..., int]
+
+
+@cache
+def make_ready() -> _Function:
+    """Make the machine code, for runs that have one undivided layer."""
+    from edgeemu_kernels.scalar_functions import MachineCode  # brings LLVM
+
+    made = MachineCode(layer_bounds.others_could_pay)
+    return _Function(made, made[layer_bounds.others_could_pay])
+
+
+def others_could_pay(
+    view: ClusterView,
+    ahead: ClusterView,
+    past: int,
+    costs: MoveCosts,
+    layouts: Sequence[PlacementArrays],
+    rules: PayRules,
+) -> bool:
+    """Whether another placement of one layer could pay than the first of `layouts`, the others among them.
+
+    `ahead`: the view as it is expected in the mean over the steps to come, with `past` positions cached. True without a
+    look where the machine code has not been made, where messages keep processors busy, or the first does not fit.
+    """
+    made = make_ready.cache_info().currsize > 0
+    if not made or view.links is not view.links.wire or not placement_fits(view, layouts[0]):
+        return True
+    tables = layer_tables(view, ahead, past, costs, layouts, rules)
+    return tables is None or bool(make_ready().others_could_pay(*(each.at for each in tables)))
+
+
+def layer_tables(
+    view: ClusterView,
+    ahead: ClusterView,
+    past: int,
+    costs: MoveCosts,
+    layouts: Sequence[PlacementArrays],
+    rules: PayRules,
+) -> tuple[Packed, Packed, Packed, Packed] | None:
+    """Tables of `layer_bounds`: of the model, the devices, the works and the times. None: links are not in arrays."""
+    links = [each.values for known in (ahead.links, view.links) for each in (known.s_per_bit, known.delay_s)]
+    if any(each is None for each in links):
+        return None
+    n, step_costs = view.n_devices, view.costs.at_step(1, past)
+    placed = len(layouts), *_places(tuple(map(Same, layouts)), n), view.memory_bytes, sizes_of(view).least_alone
+    moved = view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes, *costs.sizes[:6]
+    model = packed(OneLayer, n, past, *placed, *links, *_bits(step_costs), *moved, *rules)
+    return model, all_devices(ahead), layer_works(step_costs, past), _times(n)
+
+
+@lru_cache(maxsize=8)
+def _places(layouts: tuple[Same[PlacementArrays], ...], n: int) -> tuple[IntArray, IntArray]:
+    """Devices of single blocks, and groups on each device, of some placements: [k, 4], [k, n]."""
+    kept = [each.kept for each in layouts]
+    singles = [(each.embed, int(each.proj[0]), int(each.ffn[0]), each.lm_head) for each in kept]
+    return np.array(singles, np.int64), np.concatenate([each.counts(n) for each in kept])
+
+
+@lru_cache(maxsize=16)
+def _bits(costs: Costs) -> tuple[float, float, float, float]:
+    """Bits of x, of a token, of heads' outputs besides those of each group, and of each."""
+    one, two = costs.attention_bytes(1, 1), costs.attention_bytes(2, 1)
+    return 8.0 * costs.activation_bytes(1), 8.0 * costs.token_bytes(), 8.0 * (2 * one - two), 8.0 * (two - one)
+
+
+@lru_cache(maxsize=4)
+def _times(n: int) -> Packed:
+    """Places to write in; nothing in them is kept."""
+    return blank(LayerTimes, n, n, n, n, 4 * n, 4 * n, n, n)
