@@ -16,9 +16,9 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import moves
 from edgeemu.policies.compiled import devices_code
 from edgeemu.policies.compiled.blocks_code import BlocksCode
-from edgeemu.policies.compiled.devices_code import fastest
+from edgeemu.policies.compiled.devices_code import all_devices, promising_beside
 from edgeemu.policies.compiled.share_code import functions
-from edgeemu.policies.search import share_changes, share_proposals, share_search, vicinity
+from edgeemu.policies.search import share_changes, share_proposals, share_search
 from edgeemu.policies.search.change_rule import Prospect, expected
 from edgeemu.policies.search.share_changes import EXACT, Known
 from edgeemu.policies.search.share_search import End
@@ -27,7 +27,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.outlook import Forecasts, Outlook
-from edgeemu.policies.view.step_time import StepTimes
 from edgeemu_kernels.shape import ModelShape
 
 PROMPT, TOTAL = 7, 200  # tokens: as many as machine code needs to pay
@@ -82,13 +81,13 @@ def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
     over = data.draw(st.none() | st.floats(1.0, 100.0))
     view = replace(view, outlook=outlook(data))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(share_changes, "promising", lambda *_: devices)
+        patch.setattr(share_changes, "promising_now", lambda *_: devices)
         quick = Known.of(view, current)
         assert quick is not None
         assert quick.code is not None
         ends, beside, placements = found(view, quick, over), quick.near.beside, quick.near.placements
         moved = [(quick.has_room(end), quick.is_slower(end), quick.placement(end)) for end in ends[1]]
-        for module in (share_changes, share_proposals, share_search, vicinity):
+        for module in (share_changes, share_search):
             patch.setattr(module, "pays", lambda _view: False)
         plain = Known.of(view, current)
         assert plain is not None
@@ -112,7 +111,7 @@ def test_a_placement_that_is_on_other_devices_too_is_not_known(data: st.DataObje
     view, current = seen(data, shape), data.draw(some_shares(shape)).placement(0, shape, EVERYONE)
     devices = np.delete(EVERYONE, data.draw(st.sampled_from(current.devices())))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(share_changes, "promising", lambda *_: devices)
+        patch.setattr(share_changes, "promising_now", lambda *_: devices)
         assert Known.of(view, current) is None
 
 
@@ -132,13 +131,18 @@ def test_blocks_stay_and_move_as_they_do_one_by_one(data: st.DataObject) -> None
 
 
 @QUICK
-@given(st.data(), st.integers(1, N))
-def test_the_fastest_devices_are_the_same(data: st.DataObject, size: int) -> None:
-    view = seen(data, data.draw(shapes()))
+@given(st.data(), st.integers(1, N - 1))
+def test_promising_devices_are_the_same(data: st.DataObject, size: int) -> None:
+    shape = data.draw(shapes())
+    view, current = seen(data, shape), data.draw(some_shares(shape)).placement(0, shape, EVERYONE)
     slowdowns = np.array([data.draw(st.sampled_from([1.0, 2.5])) for _ in range(N)])
     view = view.slowed(slowdowns, view.memory_bytes)
-    order = StepTimes(view).whole_layer_s.argsort(kind="stable")[:size]
-    assert fastest(view, size) == order.tolist()
+    for others in ([current], []):
+        owners = [device for each in others for device in each.owner.values()]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(share_proposals, "_most", lambda *_: size)
+            known = share_proposals.promising(view, others, 1.0)
+        assert promising_beside(view, all_devices(view), np.array([-1, *owners]), size).tolist() == known.tolist()
 
 
 @QUICK

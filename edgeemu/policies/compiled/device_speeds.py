@@ -1,4 +1,4 @@
-"""The fastest devices of a cluster, and all as they are expected: as `view.step_time` and `view.outlook` have them."""
+"""Devices to search on, and all as they are expected: as `view.step_time` and `view.outlook` have them."""
 
 from typing import NamedTuple
 
@@ -42,6 +42,13 @@ class DeviceForecasts(NamedTuple):
     whole_tokens: Floats  # [n]
 
 
+class DeviceChoice(NamedTuple):
+    """Places to write in, of all devices: which take part, and how long a layer takes on each."""
+
+    takes_part: Ints  # [n]
+    layers_s: Floats  # [n]
+
+
 def expect(v: AllDevices, f: DeviceForecasts, tokens: float, found: Floats) -> None:
     """Find by how many times each device takes longer in the mean over some tokens, and its speeds then.
 
@@ -59,21 +66,48 @@ def expect(v: AllDevices, f: DeviceForecasts, tokens: float, found: Floats) -> N
         found[3 * v.n + a] = v.overhead_s[a] * found[a]
 
 
-def fastest(v: AllDevices, p: LayerWorks, past: int, layers_s: Floats, size: int, chosen: Ints) -> None:
-    """Find the devices on which a complete layer takes least, the first where they are alike: [size]."""
+def promising(
+    v: AllDevices, p: LayerWorks, past: int, owners: Ints, n_owners: int, size: int, c: DeviceChoice, chosen: Ints
+) -> None:
+    """Choose devices to search on, ascending: the owners of blocks, if they are not too many, and the fastest: [size].
+
+    `owners`: below 0, none has the block.
+    """
+    count = 0
+    for a in range(v.n):
+        c.takes_part[a] = 0
+    for at in range(n_owners):
+        if owners[at] >= 0 and c.takes_part[owners[at]] == 0:
+            c.takes_part[owners[at]] = 1
+            count += 1
+    if count > size:
+        count = 0
+        for a in range(v.n):
+            c.takes_part[a] = 0
+    if count < size:
+        _add_fastest(v, p, past, size - count, c)
+    count = 0
+    for a in range(v.n):
+        if c.takes_part[a] == 1:
+            chosen[count] = a
+            count += 1
+
+
+def _add_fastest(v: AllDevices, p: LayerWorks, past: int, more: int, c: DeviceChoice) -> None:
+    """Add the devices on which a complete layer takes least, the first where they are alike."""
     for a in range(v.n):
         computed_s = work(p, past, FIRST_FLOPS) / v.flops_per_s[a] + v.overhead_s[a]
         computed_s = computed_s + p.n_groups * (work(p, past, GROUP_FLOPS) / v.flops_per_s[a])
         read_s = work(p, past, FIRST_BYTES) / v.mem_bytes_per_s[a] + v.overhead_s[a]
         read_s = read_s + p.n_groups * (work(p, past, GROUP_BYTES) / v.mem_bytes_per_s[a])
-        layers_s[a] = max(computed_s, read_s) + block_s(v, p, past, PROJ_FLOPS, a)
-        layers_s[a] = layers_s[a] + block_s(v, p, past, FFN_FLOPS, a)
-    for which in range(size):
+        layer_s = max(computed_s, read_s) + block_s(v, p, past, PROJ_FLOPS, a)
+        c.layers_s[a] = np.inf if c.takes_part[a] == 1 else layer_s + block_s(v, p, past, FFN_FLOPS, a)
+    for _ in range(more):
         best = 0
         for a in range(v.n):
-            best = a if layers_s[a] < layers_s[best] else best
-        chosen[which] = best
-        layers_s[best] = np.inf
+            best = a if c.layers_s[a] < c.layers_s[best] else best
+        c.takes_part[best] = 1
+        c.layers_s[best] = np.inf
 
 
 def work(p: LayerWorks, past: int, which: int) -> float:

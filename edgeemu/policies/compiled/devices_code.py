@@ -5,15 +5,16 @@ from itertools import chain
 
 import numpy as np
 
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
-from edgeemu.policies.compiled.device_speeds import AllDevices, DeviceForecasts, LayerWorks
+from edgeemu.policies.compiled.device_speeds import AllDevices, DeviceChoice, DeviceForecasts, LayerWorks
 from edgeemu.policies.compiled.share_code import functions, functions_made
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.outlook import Outlook
 from edgeemu_kernels.arrays import address_of
-from edgeemu_kernels.packed_tuples import Packed, packed
+from edgeemu_kernels.packed_tuples import Packed, blank, packed
 
 
 def layer_works(costs: Costs, past: int) -> Packed:
@@ -41,14 +42,22 @@ def all_devices(view: ClusterView) -> Packed:
     return packed(AllDevices, len(view.memory_bytes), view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
 
 
-def fastest(view: ClusterView, size: int) -> list[int]:
-    """The devices on which a complete layer takes least, the first where they are alike."""
-    past, costs = view.past, view.costs.at_step(1, view.past)
-    chosen, layers_s = np.empty(size, np.int64), np.empty(view.n_devices)
-    works = layer_works(costs, past)
-    functions().fastest(all_devices(view).at, works.at, past, address_of(layers_s), size, address_of(chosen))
-    found: list[int] = chosen.tolist()
-    return found
+@lru_cache(maxsize=4)
+def _choice(n_devices: int) -> Packed:
+    """Places to write in: nothing in them is kept."""
+    return blank(DeviceChoice, n_devices, n_devices)
+
+
+def promising_beside(view: ClusterView, everyone: Packed, owners: IntArray, size: int) -> IntArray:
+    """Devices to search on, fewer than all, ascending: owners of blocks, if not too many, and the fastest: [size].
+
+    `everyone`: all devices.
+    """
+    past, chosen = view.past, np.empty(size, np.int64)
+    works, known = layer_works(view.costs.at_step(1, past), past), (address_of(owners), len(owners))
+    tables = everyone.at, works.at, past, *known, size, _choice(view.n_devices).at
+    functions().promising(*tables, address_of(chosen))
+    return chosen
 
 
 def expected_devices(view: ClusterView, tokens: float) -> FloatArray | None:

@@ -10,7 +10,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.blocks_code import BlocksCode
-from edgeemu.policies.compiled.devices_code import all_devices, forecasts_of, layer_works
+from edgeemu.policies.compiled.devices_code import forecasts_of, layer_works
 from edgeemu.policies.compiled.search_room import MOST_EARLIER, batch_room, search_room
 from edgeemu.policies.compiled.share_code import functions, links_between, memory_tables, scratch_for, step_sizes
 from edgeemu.policies.compiled.share_ends import MOST, Terms
@@ -64,13 +64,14 @@ class EndsCode:
         view: ClusterView,
         costs: MoveCosts,
         devices: IntArray,
+        everyone: Packed,
         known: int,
         owners: IntArray,
         ranges: tuple[tuple[int, int], ...],
     ) -> None:
-        """`owners`: of the blocks of so many `known` placements. `ranges`: of layers that are changed alike.
+        """`everyone`: all devices. `owners`: of the blocks of so many `known` placements, first the one in force.
 
-        The first of them is the one in force.
+        `ranges`: of layers that are changed alike.
         """
         workload, n, prices = view.workload, len(devices), costs.prices
         sequences = workload.prompt_tokens, workload.total_tokens, workload.concurrent
@@ -79,7 +80,7 @@ class EndsCode:
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
         assert known <= 1 + MOST_EARLIER, "there is no room for so many"
         self._layouts = packed(Layouts, len(view.memory_bytes), known, *room.sizes, owners, devices)
-        self._links, self._all_devices = links_between(prices.links, devices), all_devices(view)
+        self._links, self._all_devices = links_between(prices.links, devices), everyone
         links, rows = self._links
         memory_bytes, handled_s_per_bit = address_of(view.memory_bytes), address_of(prices.processor_s_per_bit)
         tables = self._layouts.at, memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most

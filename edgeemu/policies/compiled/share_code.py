@@ -63,7 +63,7 @@ class _Functions(NamedTuple):
     best_near: Any
     best_change: Any
     expect: Any
-    fastest: Any
+    promising: Any
     write_others: Any
     find_ends: Any
     moving_s: Any
@@ -85,7 +85,7 @@ def functions() -> _Functions:
     every = (
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
-        *(device_speeds.expect, device_speeds.fastest, share_seeds.write_others, share_ends.find_ends),
+        *(device_speeds.expect, device_speeds.promising, share_seeds.write_others, share_ends.find_ends),
         *(share_assigned.moving_s, share_assigned.moving_each_s),
         *(share_known.choose, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages),

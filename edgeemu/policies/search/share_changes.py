@@ -18,12 +18,13 @@ from edgeemu.placement.arrays import blocks_of
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.blocks_code import BlocksCode
+from edgeemu.policies.compiled.devices_code import all_devices
 from edgeemu.policies.compiled.ends_code import SearchRules
 from edgeemu.policies.compiled.share_code import NeedsCode, pays
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
 from edgeemu.policies.search.going_back import Placed, note_owners, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
-from edgeemu.policies.search.share_proposals import promising
+from edgeemu.policies.search.share_proposals import promising_now
 from edgeemu.policies.search.share_search import LEAST_GAIN, MISSING, NO_ROOM, End, ShareJudge, ShareSearch, middle
 from edgeemu.policies.search.vicinity import Vicinity, ends_code
 from edgeemu.policies.view.block_owners import BlockOwners
@@ -57,16 +58,18 @@ def make_ready(view: ClusterView) -> None:
 class Known:
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
-    def __init__(self, view: ClusterView, current: Placement) -> None:
-        """`current`: of which each projection is whole, or with its heads."""
-        self.current, self.devices = current, promising(view, [current], WORK_TO_CHOOSE)  # [n] that take part
-        self.view, self.costs = view, MoveCosts(view)
-        self.code = ends_code(view, self.costs, self.devices, current)
+    def __init__(self, view: ClusterView, current: Placement, owners: BlockOwners) -> None:
+        """`current`: of which each projection is whole, or with its heads. `owners`: of its blocks."""
+        self.view, self.current, self.costs = view, current, MoveCosts(view)
+        everyone = all_devices(view) if pays(view) else None
+        self.devices = promising_now(view, current, owners, WORK_TO_CHOOSE, everyone)  # [n] that take part
+        self.code = None if everyone is None else ends_code(view, self.costs, self.devices, current, everyone)
 
     @classmethod
     def of(cls, view: ClusterView, current: Placement) -> Self | None:
         """None: it is on more devices than are searched, or the shards of a projection are not with their heads."""
-        known = None if owners_of(current, view.costs.shape) is None else cls(view, current)
+        owners = owners_of(current, view.costs.shape)
+        known = None if owners is None else cls(view, current, owners)
         return known if known is not None and known.is_placed else None
 
     @property

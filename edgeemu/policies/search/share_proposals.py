@@ -12,17 +12,18 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.compiled.devices_code import fastest
-from edgeemu.policies.compiled.share_code import pays
+from edgeemu.policies.compiled.devices_code import promising_beside
 from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.share_annealing import annealed
 from edgeemu.policies.search.share_moves import n_neighbours
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
+from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.share_needs import ShareNeeds
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
 from edgeemu.policies.view.step_time import StepTimes
+from edgeemu_kernels.packed_tuples import Packed
 from edgeemu_kernels.shape import ModelShape
 
 MOST_DEVICES = 8
@@ -131,14 +132,6 @@ def _most(shape: ModelShape, devices: int, most_work: float) -> int:
     return size
 
 
-def _fastest(view: ClusterView, size: int) -> list[int]:
-    """The devices on which a complete layer takes least, the first where they are alike."""
-    if pays(view):
-        return fastest(view, size)
-    order: list[int] = StepTimes(view).whole_layer_s.argsort(kind="stable")[:size].tolist()
-    return order
-
-
 def promising(
     view: ClusterView, others: Sequence[Placement], most_work: float, most_devices: int = MOST_DEVICES
 ) -> IntArray:
@@ -153,5 +146,19 @@ def promising(
         if len(chosen.keys() | set(used)) <= size:
             chosen |= dict.fromkeys(used)
     if len(chosen) < size:
-        chosen |= dict.fromkeys(_fastest(view, size))
+        # those on which a complete layer takes least
+        chosen |= dict.fromkeys(StepTimes(view).whole_layer_s.argsort(kind="stable")[:size].tolist())
     return np.array(sorted(list(chosen)[:size]))
+
+
+def promising_now(
+    view: ClusterView, current: Placement, owners: BlockOwners, most_work: float, everyone: Packed | None
+) -> IntArray:
+    """The devices to search on from the current placement, likewise.
+
+    `owners`: of its blocks. `everyone`: all devices, as machine code reads them, if it pays.
+    """
+    size = _most(view.costs.shape, min(view.n_devices, MOST_DEVICES), most_work)
+    if everyone is None or view.n_devices == size:
+        return promising(view, [current], most_work)
+    return promising_beside(view, everyone, owners.numbers, size)

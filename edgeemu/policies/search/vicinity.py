@@ -5,7 +5,6 @@ from functools import cached_property, lru_cache
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.compiled.ends_code import EndsCode
-from edgeemu.policies.compiled.share_code import pays
 from edgeemu.policies.search.going_back import earlier_shares, known_owners
 from edgeemu.policies.search.share_moves import FEW_LAYERS, all_around, scopes
 from edgeemu.policies.search.share_proposals import simple_seeds
@@ -15,6 +14,7 @@ from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_needs import FindsNeeds, Requirements
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
+from edgeemu_kernels.packed_tuples import Packed
 
 
 class Vicinity:
@@ -64,12 +64,14 @@ class Vicinity:
         return self._needs.of(self.placements)
 
 
-def ends_code(view: ClusterView, costs: MoveCosts, devices: IntArray, current: Placement) -> EndsCode | None:
-    """Machine code that looks around a placement; None where there is none."""
+def ends_code(
+    view: ClusterView, costs: MoveCosts, devices: IntArray, current: Placement, everyone: Packed
+) -> EndsCode | None:
+    """Machine code that looks around a placement; None where there is none. `everyone`: all devices."""
     n_layers = view.costs.shape.n_layers
-    if n_layers > FEW_LAYERS or not pays(view):
+    if n_layers > FEW_LAYERS:
         return None
-    return EndsCode(view, costs, devices, *known_owners(view, current), _ranges(n_layers))
+    return EndsCode(view, costs, devices, everyone, *known_owners(view, current), _ranges(n_layers))
 
 
 @lru_cache(maxsize=4)
