@@ -11,10 +11,10 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.devices_code import forecasts_of, layer_works
-from edgeemu.policies.compiled.search_room import MOST_EARLIER, batch_room, search_room
+from edgeemu.policies.compiled.search_room import batch_room, search_room
 from edgeemu.policies.compiled.share_code import functions, links_between, memory_tables, scratch_for, step_sizes
+from edgeemu.policies.compiled.share_descent import CostTerms
 from edgeemu.policies.compiled.share_ends import MOST, Terms
-from edgeemu.policies.compiled.share_known import Layouts
 from edgeemu.policies.compiled.tables import WayTables
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -56,6 +56,11 @@ def _sizes_of(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], 
     return _RunSizes(memory_tables(held), held.copied, held.most, layer_works(last, total - 1))
 
 
+@lru_cache(maxsize=16)
+def _terms(rules: SearchRules, ranges: tuple[tuple[int, int], ...]) -> Packed:
+    return packed(Terms, *rules[:-1], len(ranges), np.array(ranges, np.int64))
+
+
 class EndsCode:
     """Ends of descents from placements near the one in force, of models of few layers: all changes are in one batch."""
 
@@ -65,11 +70,10 @@ class EndsCode:
         costs: MoveCosts,
         devices: IntArray,
         everyone: Packed,
-        known: int,
-        owners: IntArray,
+        layouts: Packed,
         ranges: tuple[tuple[int, int], ...],
     ) -> None:
-        """`everyone`: all devices. `owners`: of the blocks of so many `known` placements, first the one in force.
+        """`everyone`: all devices. `layouts`: of placements, first the one in force.
 
         `ranges`: of layers that are changed alike.
         """
@@ -78,16 +82,14 @@ class EndsCode:
         self._functions, self._view, self._costs, self._devices, self._n = functions(), view, costs, devices, n
         self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, divide=view.divide)
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
-        assert known <= 1 + MOST_EARLIER, "there is no room for so many"
-        self._layouts = packed(Layouts, len(view.memory_bytes), known, *room.sizes, owners, devices)
         self._links, self._all_devices = links_between(prices.links, devices), everyone
         links, rows = self._links
         memory_bytes, handled_s_per_bit = address_of(view.memory_bytes), address_of(prices.processor_s_per_bit)
-        tables = self._layouts.at, memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most
-        placed: int = self._functions.choose(*tables, room.chosen.at, room.known.at)
+        tables = memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most, room.chosen.at, room.known.at
+        placed: int = self._functions.choose(layouts.at, address_of(devices), *tables)
         self.is_placed = placed > 0  # whether the placement in force is on the devices
         if self.is_placed:
-            numbers = n, room.sizes[2], view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes
+            numbers = n, room.n_groups, view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes
             self._ways = packed(WayTables, *numbers, *costs.sizes, *room.begin.tolist(), *room.ways_at)
             works = sizes.works.at, workload.total_tokens - 1
             self._tables = sizes.memory.at, self._ways.at, self._all_devices.at, *works, room.base.at
@@ -104,18 +106,18 @@ class EndsCode:
         as they are now. `past`: positions that are cached then. `price`: of a second of a migration.
         """
         room, step, (between, rows) = self._room, step_sizes(self._view, self._n, past), self._links_in(links)
-        terms = packed(Terms, price, rules.missing, self._count, *rules[:-1], len(room.ranges), room.ranges)
         forecasts = _NO_FORECASTS if tokens is None else self._forecasts
         devices = self._all_devices.at, forecasts.at, tokens or 1.0, room.ahead_at, room.ahead.at
         chosen = address_of(self._devices), between.at, address_of(rows), step.works.at, past
         tables = step.passing.at, *devices, *chosen, self._sizes.memory.at, self._ways.at, step.scratch.at
-        places = room.near.at, room.base.at, room.changes.at, room.best.at, room.ends.at, room.times.at
-        count = self._functions.find_ends(*tables, *places, terms.at, terms.at)
-        times: list[float] = room.times.values[0][: MOST + count].tolist()
+        places = room.near.at, room.base.at, self._count, room.changes.at, room.best.at, room.ends.at, room.times.at
+        moved = self._ways.at, room.blocks.at, room.assigned.at
+        terms = _terms(rules, room.ranges).at, packed(CostTerms, price, rules.missing).at
+        count = self._functions.find_ends(*tables, *places, *moved, *terms)
+        times: list[float] = room.times.values[0][: 2 * MOST + count].tolist()
         if count == 1:
             return times[0], []
-        blocks = self.blocks
-        moves_s = [None] * count if blocks is None else blocks.moving_each_s(room.ends, count)
+        moves_s = [None] * count if self._costs.prices.chunks_cost else times[2 * MOST :]
         ends, order = room.ends_numbers.copy(), sorted(range(1, count), key=times.__getitem__)
         return times[0], [
             (times[at], partial(self._shares, ends, MOST, slice(at, at + 1)), times[MOST + at], moves_s[at], at)
@@ -127,7 +129,8 @@ class EndsCode:
         """Machine code that knows migrations exactly; None where chunks keep processors busy."""
         if self._costs.prices.chunks_cost:
             return None
-        return BlocksCode(self._costs, self._layouts, (self._n, *self._room.sizes), self._room.blocks_at)
+        shape, room = self._view.costs.shape, self._room
+        return BlocksCode(shape, self._devices, self._ways, room.blocks, room.assigned)
 
     def owners(self, which: int) -> BlockOwners | None:
         """Devices of the blocks of one of the ends that were found last; None where nothing knows them."""
@@ -163,7 +166,7 @@ class EndsCode:
         batch = batch_room(room.near_count, len(room.each_layer.first), self._n)
         functions.write_others(*self._tables, batch.at, *self._others, 0)  # also what changes are made of
         beside = functions.ends(room.base.at, batch.at, 0)
-        for begin, end in room.ranges.tolist():
+        for begin, end in room.ranges:
             beside = functions.changes(room.base.at, batch.at, beside, begin, end)
         functions.write_others(*self._tables, batch.at, *self._others, beside)
         numbers, count = batch.values[0].view(np.int64), beside + self._count

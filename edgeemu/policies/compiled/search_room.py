@@ -1,5 +1,6 @@
 """Places in memory for searches near the placement in force, made once for all decisions of a run."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -8,13 +9,14 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.compiled.device_speeds import AllDevices
 from edgeemu.policies.compiled.near_code import most_changes
+from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables
 from edgeemu.policies.compiled.share_descent import Best
 from edgeemu.policies.compiled.share_ends import BEGUN, MOST, EndTimes
-from edgeemu.policies.compiled.share_known import ChosenDevices
+from edgeemu.policies.compiled.share_known import ChosenDevices, Layouts
 from edgeemu.policies.compiled.share_neighbours import Base
 from edgeemu.policies.compiled.share_seeds import Seeds
 from edgeemu.policies.compiled.tables import Batch
-from edgeemu.policies.view.block_owners import begins_of
+from edgeemu.policies.view.block_owners import BlockOwners, begins_of
 from edgeemu.policies.view.share_runs import Runs
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, fields_of, packed
@@ -26,7 +28,7 @@ MOST_EARLIER = 8  # placements that the run has left
 class SearchRoom(NamedTuple):
     """Places to write in, for searches on some devices with some layers: nothing in them is kept."""
 
-    sizes: tuple[int, int, int, int]  # numbers of a placement's owners, of layers, groups, units
+    n_groups: int
     near_count: int  # placements for which there is room near one
     others: int  # of these that are no small changes, besides those that the run has left
     base: Packed
@@ -43,11 +45,12 @@ class SearchRoom(NamedTuple):
     chosen_at: ChosenDevices
     begin: IntArray  # [3] of these, `found`
     ways_at: tuple[Any, ...]  # of these, and of `known`, what `WayTables` points to
-    blocks_at: tuple[Any, ...]  # of these, who has which block now, and links, as `BlockTables` has them
+    blocks: Packed  # of these, who has which block now, and links
+    assigned: Packed
     seeds: Packed
     ahead: Packed  # all devices as they are expected …
     ahead_at: int  # … and where that is written, as `device_speeds.expect` does it
-    ranges: IntArray  # of layers that are changed alike
+    ranges: tuple[tuple[int, int], ...]  # of layers that are changed alike
     each_layer: Runs
 
 
@@ -55,6 +58,20 @@ def batch_room(count: int, n_layers: int, n: int) -> Packed:
     """Room for so many placements, of which each layer is a run."""
     parts = count * n_layers * n
     return blank(Batch, count, n_layers, n, count, count, parts, count * n_layers, parts, n_layers)
+
+
+def layouts_of(placements: Sequence[BlockOwners], n_devices: int) -> Packed:
+    """Placements of one model on the devices of a cluster."""
+    assert len(placements) <= 1 + MOST_EARLIER, "there is no room for so many"
+    numbers, shape = [owners.numbers for owners in placements], placements[0].shape
+    sizes = len(numbers[0]), shape.n_layers, shape.n_groups, shape.ffn_units
+    return packed(Layouts, n_devices, len(numbers), *sizes, np.concatenate(numbers))
+
+
+@lru_cache(maxsize=8)
+def assigned_room(shape: ModelShape, n: int) -> Packed:
+    """Places to write in, for blocks that are assigned to n devices: nothing in them is kept."""
+    return blank(Assigned, shape.n_layers * shape.n_groups, shape.n_layers * shape.ffn_units, n, n * n, n)
 
 
 @lru_cache(maxsize=8)
@@ -73,10 +90,10 @@ def search_room(
     known_at, chosen_at, ends = fields_of(Batch, known), fields_of(ChosenDevices, chosen), batch_room(MOST, n_layers, n)
     first = 1, 1, n_layers * n, n_layers, n_layers * n  # numbers of the first of these placements
     rest = [part + 8 * length for part, length in zip(known_at[3:8], first, strict=True)]
-    changed, keys, ahead = np.array(ranges, np.int64), np.empty((2, n)), np.empty((4, n_devices))
+    keys, ahead = np.empty((2, n)), np.empty((4, n_devices))
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
     return SearchRoom(
-        sizes=(begins[-1], n_layers, n_groups, n_units),
+        n_groups=n_groups,
         near_count=most + others + MOST_EARLIER + 1,
         others=others,
         base=blank(Base, *sizes, 2, n_layers * n, n_layers, n_layers * n),
@@ -85,7 +102,7 @@ def search_room(
         best=blank(Best, 3, 3),
         ends=ends,
         ends_numbers=ends.values[0].view(np.int64),
-        times=blank(EndTimes, MOST, MOST, BEGUN, BEGUN, 3),
+        times=blank(EndTimes, MOST, MOST, MOST, BEGUN, BEGUN, 3),
         known=known,
         known_at=known_at,
         earlier=tuple(packed(Batch, count, n_layers, n, *rest, one) for count in range(1 + MOST_EARLIER)),
@@ -96,10 +113,11 @@ def search_room(
             *(known_at.heads, known_at.proj, known_at.units),
             *(chosen_at.s_per_bit, chosen_at.handled_s_per_bit, chosen_at.capacity),
         ),
-        blocks_at=(*(chosen_at.owners + 8 * at for at in begins[:-1]), chosen_at.s_per_bit, chosen_at.delay_s),
+        blocks=packed(BlockTables, n_layers, n_units, chosen_at.owners, chosen_at.s_per_bit, chosen_at.delay_s),
+        assigned=assigned_room(shape, n),
         seeds=packed(Seeds, chosen_at.devices, *keys),
         ahead=packed(AllDevices, n_devices, *ahead[1:]),
         ahead_at=address_of(ahead),
-        ranges=changed,
+        ranges=ranges,
         each_layer=Runs(np.arange(n_layers), one),
     )

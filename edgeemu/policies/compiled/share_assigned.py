@@ -5,36 +5,18 @@
 
 from typing import NamedTuple
 
-from edgeemu.policies.compiled.tables import Batch
+from edgeemu.policies.compiled.tables import Batch, MoveSizes
 from edgeemu_kernels.arrays import Floats, Ints
 
 NOBODY = -1
 
 
 class BlockTables(NamedTuple):
-    """Bytes of blocks and shards, links, and who has which block. Devices are places among n."""
+    """Owners of blocks, as `view.block_owners` has them, as places among n devices, and links between these."""
 
-    n: int
-    n_groups: int
+    n_layers: int
     n_units: int
-    on_flash: bool
-    flash_bytes_per_s: float
-    cache: float  # of a group
-    head: float  # weights, from here on
-    proj: float
-    ffn: float
-    embed: float
-    lm_head: float
-    table: float  # that the ends share
-    first_column: float  # with the bias
-    column: float
-    first_unit: float
-    unit: float
-    ends: Ints  # [2]
-    heads: Ints  # [n_layers, n_groups]
-    proj_at: Ints  # [n_layers] NOBODY: it is with the heads
-    ffn_at: Ints  # [n_layers] NOBODY: it is divided
-    units: Ints  # [n_layers, n_units]
+    owners: Ints
     s_per_bit: Floats  # [n, n]
     delay_s: Floats  # [n, n]
 
@@ -49,9 +31,12 @@ class Assigned(NamedTuple):
     flash_s: Floats  # [n]
 
 
-def moving_s(a: BlockTables, b: Batch, which: int, g: Assigned) -> float:
+def moving_s(y: MoveSizes, a: BlockTables, b: Batch, which: int, g: Assigned) -> float:
     """Assign the blocks of a placement, and compute how long a sequence waits for the migration to it."""
-    n, layer = a.n, 0
+    n, n_groups, n_units, layer = y.n, y.n_groups, a.n_units, 0
+    heads = a.owners[2:]
+    projs = heads[a.n_layers * n_groups :]
+    units = projs[2 * a.n_layers :]
     for pair in range(n * n):
         g.bits[pair] = 0.0
     for device in range(n):
@@ -59,17 +44,17 @@ def moving_s(a: BlockTables, b: Batch, which: int, g: Assigned) -> float:
     for run in range(b.n_runs):
         at = (which * b.n_runs + run) * n
         for _ in range(b.lengths[run]):
-            _assign(b.heads[at:], n, a.n_groups, a.heads[layer * a.n_groups :], g.heads[layer * a.n_groups :], g.left)
-            _assign(b.units[at:], n, a.n_units, a.units[layer * a.n_units :], g.units[layer * a.n_units :], g.left)
+            _assign(b.heads[at:], n, n_groups, heads[layer * n_groups :], g.heads[layer * n_groups :], g.left)
+            _assign(b.units[at:], n, n_units, units[layer * n_units :], g.units[layer * n_units :], g.left)
             layer += 1
     embed, lm_head = b.embed[which], b.lm_head[which]
-    _send(a, g, a.ends[0], embed, a.embed - (a.table if embed == a.ends[1] else 0.0), 0.0)
-    _send_feed_forward(a, b, which, g)
-    for at in range(layer * a.n_groups):
-        _send(a, g, a.heads[at], g.heads[at], a.head, a.cache)
-    meets = lm_head == a.ends[0] or lm_head == embed
-    _send(a, g, a.ends[1], lm_head, a.lm_head - (a.table if meets else 0.0), 0.0)
-    _send_projections(a, b, which, g)
+    _send(y, g, a.owners[0], embed, y.embed - (y.table if embed == a.owners[1] else 0.0), 0.0)
+    _send_feed_forward(y, b, which, g, projs[a.n_layers :], units, n_units)
+    for at in range(layer * n_groups):
+        _send(y, g, heads[at], g.heads[at], y.head, y.cache)
+    meets = lm_head == a.owners[0] or lm_head == embed
+    _send(y, g, a.owners[1], lm_head, y.lm_head - (y.table if meets else 0.0), 0.0)
+    _send_projections(y, b, which, g, heads, projs)
     longest_s = 0.0
     for device in range(n):
         longest_s = max(longest_s, g.flash_s[device])
@@ -77,12 +62,6 @@ def moving_s(a: BlockTables, b: Batch, which: int, g: Assigned) -> float:
         if g.bits[pair] > 0.0:
             longest_s = max(longest_s, a.s_per_bit[pair] * g.bits[pair] + a.delay_s[pair])
     return longest_s
-
-
-def moving_each_s(a: BlockTables, b: Batch, count: int, g: Assigned, found_s: Floats) -> None:
-    """Compute the migrations to the first placements of a batch, of which each layer is a run."""
-    for which in range(count):
-        found_s[which] = moving_s(a, b, which, g)
 
 
 def _assign(counts: Ints, n: int, total: int, old: Ints, new: Ints, left: Ints) -> None:
@@ -103,41 +82,45 @@ def _assign(counts: Ints, n: int, total: int, old: Ints, new: Ints, left: Ints) 
             left[device] -= 1
 
 
-def _send(a: BlockTables, g: Assigned, source: int, target: int, size: float, cache: float) -> None:
+def _send(y: MoveSizes, g: Assigned, source: int, target: int, size: float, cache: float) -> None:
     """Add a block, if its device changes."""
     if source != target:
-        g.bits[source * a.n + target] += 8.0 * (cache + (0.0 if a.on_flash else size))
-        if a.on_flash:
-            g.flash_s[target] += size / a.flash_bytes_per_s
+        g.bits[source * y.n + target] += 8.0 * (cache + (0.0 if y.on_flash else size))
+        if y.on_flash:
+            g.flash_s[target] += size / y.flash_bytes_per_s
 
 
-def _send_feed_forward(a: BlockTables, b: Batch, which: int, g: Assigned) -> None:
+def _send_feed_forward(
+    y: MoveSizes, b: Batch, which: int, g: Assigned, ffn_at: Ints, unit_at: Ints, n_units: int
+) -> None:
+    """Add feed-forward blocks, or their units, from where they are: `ffn_at`, NOBODY where a block is divided."""
     layer = 0
     for run in range(b.n_runs):
         whole = NOBODY
-        for device in range(a.n):
-            if b.units[(which * b.n_runs + run) * a.n + device] == a.n_units:
+        for device in range(y.n):
+            if b.units[(which * b.n_runs + run) * y.n + device] == n_units:
                 whole = device
         for _ in range(b.lengths[run]):
-            if whole != NOBODY and a.ffn_at[layer] != NOBODY:
-                _send(a, g, a.ffn_at[layer], whole, a.ffn, 0.0)
+            if whole != NOBODY and ffn_at[layer] != NOBODY:
+                _send(y, g, ffn_at[layer], whole, y.ffn, 0.0)
             else:
-                for unit in range(a.n_units):
-                    at, size = layer * a.n_units + unit, a.unit if unit > 0 else a.first_unit
-                    _send(a, g, a.units[at], g.units[at], size, 0.0)
+                for unit in range(n_units):
+                    at, size = layer * n_units + unit, y.unit if unit > 0 else y.first_unit
+                    _send(y, g, unit_at[at], g.units[at], size, 0.0)
             layer += 1
 
 
-def _send_projections(a: BlockTables, b: Batch, which: int, g: Assigned) -> None:
+def _send_projections(y: MoveSizes, b: Batch, which: int, g: Assigned, head_at: Ints, proj_at: Ints) -> None:
+    """Add projections, or their columns, from where they are: `proj_at`, NOBODY where columns are with the heads."""
     layer = 0
     for run in range(b.n_runs):
         whole = b.proj[which * b.n_runs + run]
         for _ in range(b.lengths[run]):
-            if whole >= 0 and a.proj_at[layer] >= 0:
-                _send(a, g, a.proj_at[layer], whole, a.proj, 0.0)
+            if whole >= 0 and proj_at[layer] >= 0:
+                _send(y, g, proj_at[layer], whole, y.proj, 0.0)
             else:
-                for group in range(a.n_groups):
-                    at, size = layer * a.n_groups + group, a.column if group > 0 else a.first_column
-                    source = a.heads[at] if a.proj_at[layer] < 0 else a.proj_at[layer]
-                    _send(a, g, source, g.heads[at] if whole < 0 else whole, size, 0.0)
+                for group in range(y.n_groups):
+                    at, size = layer * y.n_groups + group, y.column if group > 0 else y.first_column
+                    source = head_at[at] if proj_at[layer] < 0 else proj_at[layer]
+                    _send(y, g, source, g.heads[at] if whole < 0 else whole, size, 0.0)
             layer += 1

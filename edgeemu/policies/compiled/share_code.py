@@ -67,7 +67,6 @@ class _Functions(NamedTuple):
     write_others: Any
     find_ends: Any
     moving_s: Any
-    moving_each_s: Any
     choose: Any
     write_owners: Any
     observe_operations: Any
@@ -86,8 +85,7 @@ def functions() -> _Functions:
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
         *(device_speeds.expect, device_speeds.promising, share_seeds.write_others, share_ends.find_ends),
-        *(share_assigned.moving_s, share_assigned.moving_each_s),
-        *(share_known.choose, share_known.write_owners),
+        *(share_assigned.moving_s, share_known.choose, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages),
         *(watch_courses.observe_slowdowns, watch_view.write_view),
     )

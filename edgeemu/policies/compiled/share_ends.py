@@ -6,6 +6,7 @@ Of models of few layers, whose small changes are all in one batch.
 from typing import NamedTuple
 
 from edgeemu.policies.compiled.device_speeds import AllDevices, DeviceForecasts, expect
+from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, begin_best, find_best, keep_third
 from edgeemu.policies.compiled.share_fill import LinkTables, StepWorks, fill
 from edgeemu.policies.compiled.share_moves import fill_moves
@@ -14,7 +15,7 @@ from edgeemu.policies.compiled.share_neighbours import Base, write_base
 from edgeemu.policies.compiled.share_seeds import begin_search
 from edgeemu.policies.compiled.share_shifts import count_fitting, find_changes
 from edgeemu.policies.compiled.share_step import begin_batch, step_s
-from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
+from edgeemu.policies.compiled.tables import Batch, MemoryTables, MoveSizes, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
 
 BEGUN = 3  # placements from which a search goes on, at most: each has an end of its own, or is one
@@ -24,11 +25,8 @@ MOST = 1 + 2 * BEGUN  # placements: the one in force, and ends
 
 
 class Terms(NamedTuple):
-    """Terms of a search, which begin as `CostTerms` do."""
+    """Terms of a search."""
 
-    second: float
-    missing: float
-    others: int  # placements near that are no small changes of the one in force
     work: float  # for which changes are judged
     no_room: float  # share of the work of judging a placement that is memory
     worth: float  # share of its cost that a change must gain
@@ -42,6 +40,7 @@ class EndTimes(NamedTuple):
 
     costs: Floats  # [MOST]
     steps_s: Floats  # [MOST] of the ends alone
+    moves_s: Floats  # [MOST] the migrations to them
     begun: Ints  # [BEGUN]
     begun_costs: Floats  # [BEGUN]
     numbers: Ints  # [3]
@@ -64,30 +63,29 @@ def find_ends(
     w: Scratch,
     near: Batch,
     s: Base,
+    others: int,
     b: Batch,
     r: Best,
     e: Batch,
     f: EndTimes,
+    z: MoveSizes,
+    a: BlockTables,
+    h: Assigned,
     g: Terms,
     p: CostTerms,
 ) -> int:
     """Write the placement in force into `e`, and after it where descents from the best near it end, each once.
 
-    How many placements these are. `ahead`: devices as they are expected in the mean over some tokens. `near`: with
-    others than small changes, and room for these. `b`: room for those of later placements, `s`: for what all are of.
+    How many placements these are. `ahead`: devices as they are expected in the mean over some tokens. `near`: with so
+    many `others` than small changes, and room for these. `b`: room for those of later placements, `s`: for what all are
+    of. `z`, `a`, `h`: of exact migrations.
     """
     expect(v, c, tokens, ahead_at)
     fill(t, ahead, devices, links, rows, q, past)
     begin_search(y, s, b)
     before = _write_first(t, m, y, w, p, s, e)
-    limit = before * (1.0 - g.worth)
-    begin_best(r, limit)
-    find_best(t, m, y, near, w, p, r, 0, g.others, 0, False)
-    keep_third(r)
-    find_changes(t, m, y, s, near, w, p, r, limit, g.ranges, g.n_ranges, 1, g.others, 1, False, f.numbers)
     f.costs[0] = before
-    if _note_begun(f, r) > 0 and t.n_layers == 1:
-        fill_moves(t, y, w)
+    _find_begins(t, m, y, w, s, near, r, f, g, p, before * (1.0 - g.worth), others)
     count, work = 1, g.work
     for turn in range(BEGUN):
         if f.begun[turn] != NONE:
@@ -106,7 +104,31 @@ def find_ends(
             count = _note_end(e, f, s, count, cost)
     for which in range(1, count):
         f.steps_s[which] = step_s(t, e, w, which)
+        f.moves_s[which] = moving_s(z, a, e, which, h)
     return count
+
+
+def _find_begins(
+    t: StepTables,
+    m: MemoryTables,
+    y: WayTables,
+    w: Scratch,
+    s: Base,
+    near: Batch,
+    r: Best,
+    f: EndTimes,
+    g: Terms,
+    p: CostTerms,
+    limit: float,
+    others: int,
+) -> None:
+    """Find the best placements near the one in force that cost less than a limit: descents begin there."""
+    begin_best(r, limit)
+    find_best(t, m, y, near, w, p, r, 0, others, 0, False)
+    keep_third(r)
+    find_changes(t, m, y, s, near, w, p, r, limit, g.ranges, g.n_ranges, 1, others, 1, False, f.numbers)
+    if _note_begun(f, r) > 0 and t.n_layers == 1:
+        fill_moves(t, y, w)
 
 
 def _write_first(t: StepTables, m: MemoryTables, y: WayTables, w: Scratch, p: CostTerms, s: Base, e: Batch) -> float:

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_fill import LinkTables, copy_links
-from edgeemu.policies.compiled.tables import Batch
+from edgeemu.policies.compiled.tables import Batch, MoveSizes
 from edgeemu.policies.view.block_owners import IN_SHARDS
 from edgeemu_kernels.arrays import Floats, Ints
 
 
 class Layouts(NamedTuple):
-    """Owners of blocks in several placements, as `view.block_owners` has them, and the devices that take part."""
+    """Owners of blocks in several placements, as `view.block_owners` has them."""
 
     n_devices: int  # of the cluster
     k: int  # the one in force, then others
@@ -22,7 +22,6 @@ class Layouts(NamedTuple):
     n_groups: int
     n_units: int
     owners: Ints  # [k, size] devices of the cluster
-    devices: Ints  # [n] chosen ones, ascending
 
 
 class ChosenDevices(NamedTuple):
@@ -40,6 +39,7 @@ class ChosenDevices(NamedTuple):
 
 def choose(
     p: Layouts,
+    devices: Ints,
     memory_bytes: Ints,
     handled_s_per_bit: Floats,
     links: LinkTables,
@@ -50,14 +50,15 @@ def choose(
 ) -> int:
     """Write what the chosen devices have, and the placements that are on them alone; how many these are.
 
-    None, if the placement in force is on others too. `memory_bytes`, `handled_s_per_bit`: of all devices. `rows`: of
-    the chosen ones among the links. `most`: bytes of any placement on one device.
+    None, if the placement in force is on others too. `devices`: chosen ones, ascending. `memory_bytes`,
+    `handled_s_per_bit`: of all devices. `rows`: of the chosen ones among the links. `most`: bytes of any placement on
+    one device.
     """
     c.found[0] = 1
     for device in range(p.n_devices):
         c.places[device] = IN_SHARDS
     for a in range(b.n):
-        device = p.devices[a]
+        device = devices[a]
         c.devices[a] = device
         c.places[device] = a
         c.capacity[a] = memory_bytes[device]
@@ -110,27 +111,30 @@ def _count(c: ChosenDevices, owners: Ints, parts: int, counts: Ints, n: int) -> 
         counts[c.places[owners[part]]] += 1
 
 
-def write_owners(a: BlockTables, b: Batch, which: int, g: Assigned, p: Layouts, owners: Ints) -> None:
-    """Write who has the blocks of a placement, as devices of the cluster: as many as possible stay. [size]."""
-    moving_s(a, b, which, g)  # assigns them
+def write_owners(y: MoveSizes, a: BlockTables, b: Batch, which: int, g: Assigned, devices: Ints, owners: Ints) -> None:
+    """Write who has the blocks of a placement, as devices of the cluster: as many as possible stay. [size].
+
+    `devices`: chosen ones, ascending.
+    """
+    moving_s(y, a, b, which, g)  # assigns them
     heads = owners[2:]
-    projs = heads[p.n_layers * p.n_groups :]
-    ffns = projs[p.n_layers :]
-    units = ffns[p.n_layers :]
-    owners[0] = p.devices[b.embed[which]]
-    owners[1] = p.devices[b.lm_head[which]]
-    for part in range(p.n_layers * p.n_groups):
-        heads[part] = p.devices[g.heads[part]]
-    for part in range(p.n_layers * p.n_units):
-        units[part] = p.devices[g.units[part]]
+    projs = heads[a.n_layers * y.n_groups :]
+    ffns = projs[a.n_layers :]
+    units = ffns[a.n_layers :]
+    owners[0] = devices[b.embed[which]]
+    owners[1] = devices[b.lm_head[which]]
+    for part in range(a.n_layers * y.n_groups):
+        heads[part] = devices[g.heads[part]]
+    for part in range(a.n_layers * a.n_units):
+        units[part] = devices[g.units[part]]
     layer = 0
     for run in range(b.n_runs):
         at = which * b.n_runs + run
         proj, ffn = b.proj[at], IN_SHARDS
         for place in range(b.n):
-            if b.units[at * b.n + place] == p.n_units:
-                ffn = p.devices[place]
+            if b.units[at * b.n + place] == a.n_units:
+                ffn = devices[place]
         for _ in range(b.lengths[run]):
-            projs[layer] = p.devices[proj] if proj >= 0 else IN_SHARDS
+            projs[layer] = devices[proj] if proj >= 0 else IN_SHARDS
             ffns[layer] = ffn
             layer += 1

@@ -62,8 +62,8 @@ class MemoryTables(NamedTuple):
     collective: Ints  # [n + 1, row]
 
 
-class WayTables(NamedTuple):
-    """Prices of moves, as `view.share_moves_time` has them, where they begin, and the room that there is."""
+class MoveSizes(NamedTuple):
+    """Bytes of blocks and shards that move between n devices."""
 
     n: int
     n_groups: int
@@ -77,6 +77,29 @@ class WayTables(NamedTuple):
     lm_head: float
     table: float  # that the ends share
     first_column: float  # with the bias
+    column: float
+    first_unit: float
+    unit: float
+
+
+class WayTables(NamedTuple):
+    """Prices of moves, as `view.share_moves_time` has them, where they begin, and the room that there is.
+
+    They begin as `MoveSizes` do.
+    """
+
+    n: int
+    n_groups: int
+    on_flash: bool
+    flash_bytes_per_s: float
+    cache: float
+    head: float
+    proj: float
+    ffn: float
+    embed: float
+    lm_head: float
+    table: float
+    first_column: float
     column: float
     first_unit: float
     unit: float

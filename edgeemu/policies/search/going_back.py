@@ -13,11 +13,13 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.placement import Placement, is_divided
+from edgeemu.policies.compiled.search_room import layouts_of
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.same import Same, layout_of
 from edgeemu.policies.view.shares import ShareArrays
+from edgeemu_kernels.packed_tuples import Packed
 from edgeemu_kernels.shape import ModelShape
 
 
@@ -53,12 +55,12 @@ def earlier_shares(view: ClusterView, devices: IntArray) -> ShareArrays:
     return _shares_of(Same(view.earlier), view.costs.shape, tuple(devices.tolist()))
 
 
-def known_owners(view: ClusterView, current: Placement) -> tuple[int, IntArray]:
-    """Devices of the blocks of a placement, then of those that the run has left; how many placements these are.
+def known_layouts(view: ClusterView, current: Placement) -> Packed:
+    """The current placement, then those that the run has left, as machine code reads them.
 
     Without those that divide a projection otherwise than with its heads, as the current one does not.
     """
-    return _known_owners(Same(current), Same(view.earlier), view.costs.shape)
+    return _known_layouts(Same(current), Same(view.earlier), view.costs.shape, view.n_devices)
 
 
 def owners_of(placement: Placement, shape: ModelShape) -> BlockOwners | None:
@@ -100,12 +102,11 @@ def _looked_up(known: Same[Placement], shape: ModelShape) -> _LookedUp:
 
 
 @lru_cache(maxsize=4)
-def _known_owners(
-    current: Same[Placement], earlier: Same[tuple[Placement, ...]], shape: ModelShape
-) -> tuple[int, IntArray]:
+def _known_layouts(
+    current: Same[Placement], earlier: Same[tuple[Placement, ...]], shape: ModelShape, n_devices: int
+) -> Packed:
     found = [owners_of(each, shape) for each in (current.kept, *earlier.kept)]
-    numbers = [owners.numbers for owners in found if owners is not None]
-    return len(numbers), np.concatenate(numbers)
+    return layouts_of([owners for owners in found if owners is not None], n_devices)
 
 
 @lru_cache(maxsize=4)

@@ -5,7 +5,7 @@ from functools import cached_property, lru_cache
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.compiled.ends_code import EndsCode
-from edgeemu.policies.search.going_back import earlier_shares, known_owners
+from edgeemu.policies.search.going_back import earlier_shares, known_layouts
 from edgeemu.policies.search.share_moves import FEW_LAYERS, all_around, scopes
 from edgeemu.policies.search.share_proposals import simple_seeds
 from edgeemu.policies.search.share_search import changes_of
@@ -71,7 +71,7 @@ def ends_code(
     n_layers = view.costs.shape.n_layers
     if n_layers > FEW_LAYERS:
         return None
-    return EndsCode(view, costs, devices, everyone, *known_owners(view, current), _ranges(n_layers))
+    return EndsCode(view, costs, devices, everyone, known_layouts(view, current), _ranges(n_layers))
 
 
 @lru_cache(maxsize=4)
