@@ -68,8 +68,8 @@ class Outlook(NamedTuple):
 
     def comes_back_within(self, tokens: float) -> bool:
         """Whether any state ends, and the next one too, within some steps."""
-        each = self.of_devices, self.of_links
-        return any(len(known.mean) and bool(known.come_back_within(tokens).any()) for known in each)
+        whole_tokens = self.of_devices.whole_tokens.tolist() + self.of_links.whole_tokens.tolist()
+        return any(2.0 * whole <= tokens for whole in whole_tokens)
 
     def slowdowns(self, tokens: float, n_devices: int) -> _Floats:
         """By how many times each device takes longer in the mean over the next steps than now: [n_devices]."""
