@@ -67,7 +67,8 @@ class Scaling:
         """`sources`, `targets`: [n_pairs] each. `numbers`: theirs, if they are known; there can be more."""
         self.n_devices, self.sources, self.targets = n_devices, sources, targets
         self._known_numbers = numbers
-        self._from, self._to = dict[int, NDArray[np.integer]](), dict[int, NDArray[np.integer]]()
+        self._from: dict[int, NDArray[np.integer]] = {}
+        self._to: dict[int, NDArray[np.integer]] = {}
 
     @cached_property
     def places(self) -> IntArray:
