@@ -31,8 +31,8 @@ class BlocksCode:
         """Blocks of the placement in force, by their owners as places among `devices` [n]."""
         view, shape, n, links = costs.view, owners.shape, len(devices), costs.view.links.wire
         between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
-        numbers = n, shape.n_groups, view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes
-        sizes = packed(MoveSizes, *numbers, *costs.sizes)
+        numbers = n, shape.n_groups, view.weights_on_flash, view.flash_bytes_per_s
+        sizes = packed(MoveSizes, *numbers, np.array([costs.group_cache_bytes]), *costs.sizes)
         blocks = packed(BlockTables, shape.n_layers, shape.ffn_units, owners.numbers, *between)
         return cls(shape, devices, sizes, blocks, assigned_room(shape, n))
 

@@ -15,7 +15,6 @@ from edgeemu.policies.compiled.search_room import batch_room, search_room
 from edgeemu.policies.compiled.share_code import functions, links_between, memory_tables, scratch_for, step_sizes
 from edgeemu.policies.compiled.share_descent import CostTerms
 from edgeemu.policies.compiled.share_ends import MOST, Terms
-from edgeemu.policies.compiled.tables import WayTables
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
@@ -80,22 +79,24 @@ class EndsCode:
         workload, n, prices = view.workload, len(devices), costs.prices
         sequences = workload.prompt_tokens, workload.total_tokens, workload.concurrent
         self._functions, self._view, self._costs, self._devices, self._n = functions(), view, costs, devices, n
-        self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, divide=view.divide)
+        moved = view.weights_on_flash, view.flash_bytes_per_s, *costs.sizes
+        self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, moved, divide=view.divide)
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
         self._links, self._all_devices = links_between(prices.links, devices), everyone
         links, rows = self._links
         memory_bytes, handled_s_per_bit = address_of(view.memory_bytes), address_of(prices.processor_s_per_bit)
-        tables = memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most, room.chosen.at, room.known.at
-        placed: int = self._functions.choose(layouts.at, address_of(devices), *tables)
-        self.is_placed = placed > 0  # whether the placement in force is on the devices
-        if self.is_placed:
-            numbers = n, room.n_groups, view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes
-            self._ways = packed(WayTables, *numbers, *costs.sizes, *room.begin.tolist(), *room.ways_at)
-            works = sizes.works.at, workload.total_tokens - 1
-            self._tables = sizes.memory.at, self._ways.at, self._all_devices.at, *works, room.base.at
-            self._others, self._count = (room.earlier[placed - 1].at, room.seeds.at), room.others + placed - 1
-            missing: int = self._functions.write_others(*self._tables, room.near.at, *self._others, 0)
-            self.missing_bytes = missing  # of the placement in force
+        known = memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most, costs.group_cache_bytes
+        works = sizes.works.at, workload.total_tokens - 1
+        self._tables = sizes.memory.at, room.ways.at, everyone.at, *works, room.base.at
+        places = room.chosen.at, room.known.at, *self._tables, room.near.at, room.seeds.at
+        self._known: int = self._functions.look_around(layouts.at, address_of(devices), *known, *places)
+        self.missing_bytes = int(room.found[3])  # of the placement in force
+        self._count = room.others + self._known - 1
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the placement in force is on the devices."""
+        return self._known > 0
 
     def found(
         self, links: LinkMatrix, tokens: float | None, past: int, price: float, rules: SearchRules
@@ -109,9 +110,9 @@ class EndsCode:
         forecasts = _NO_FORECASTS if tokens is None else self._forecasts
         devices = self._all_devices.at, forecasts.at, tokens or 1.0, room.ahead_at, room.ahead.at
         chosen = address_of(self._devices), between.at, address_of(rows), step.works.at, past
-        tables = step.passing.at, *devices, *chosen, self._sizes.memory.at, self._ways.at, step.scratch.at
+        tables = step.passing.at, *devices, *chosen, self._sizes.memory.at, room.ways.at, step.scratch.at
         places = room.near.at, room.base.at, self._count, room.changes.at, room.best.at, room.ends.at, room.times.at
-        moved = self._ways.at, room.blocks.at, room.assigned.at
+        moved = room.ways.at, room.blocks.at, room.assigned.at
         terms = _terms(rules, room.ranges).at, packed(CostTerms, price, rules.missing).at
         count = self._functions.find_ends(*tables, *places, *moved, *terms)
         times: list[float] = room.times.values[0][: 2 * MOST + count].tolist()
@@ -130,7 +131,7 @@ class EndsCode:
         if self._costs.prices.chunks_cost:
             return None
         shape, room = self._view.costs.shape, self._room
-        return BlocksCode(shape, self._devices, self._ways, room.blocks, room.assigned)
+        return BlocksCode(shape, self._devices, room.ways, room.blocks, room.assigned)
 
     def owners(self, which: int) -> BlockOwners | None:
         """Devices of the blocks of one of the ends that were found last; None where nothing knows them."""
@@ -139,7 +140,7 @@ class EndsCode:
     def has_room(self, which: int) -> bool:
         """Whether devices have room for all that a migration to one of the ends brings, beside all that they hold."""
         memory, copied, *_ = self._sizes
-        tables = memory.at, self._ways.at, self._room.ends.at, scratch_for(self._n, 1).at
+        tables = memory.at, self._room.ways.at, self._room.ends.at, scratch_for(self._n, 1).at
         return bool(self._functions.have_room(*tables, which, copied))
 
     def steps_of(self, past: int, which: int) -> tuple[float, float]:
@@ -164,11 +165,12 @@ class EndsCode:
         """All placements near, and how many of them are small changes."""
         room, functions = self._room, self._functions
         batch = batch_room(room.near_count, len(room.each_layer.first), self._n)
-        functions.write_others(*self._tables, batch.at, *self._others, 0)  # also what changes are made of
+        others = room.known.at, self._known, room.seeds.at
+        functions.write_others(*self._tables, batch.at, *others, 0)  # also what changes are made of
         beside = functions.ends(room.base.at, batch.at, 0)
         for begin, end in room.ranges:
             beside = functions.changes(room.base.at, batch.at, beside, begin, end)
-        functions.write_others(*self._tables, batch.at, *self._others, beside)
+        functions.write_others(*self._tables, batch.at, *others, beside)
         numbers, count = batch.values[0].view(np.int64), beside + self._count
         return Folded(self._shares(numbers, room.near_count, slice(0, count)), room.each_layer), beside
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from edgeemu.policies.compiled.share_ends import BEGUN, MOST, EndTimes
 from edgeemu.policies.compiled.share_known import ChosenDevices, Layouts
 from edgeemu.policies.compiled.share_neighbours import Base
 from edgeemu.policies.compiled.share_seeds import Seeds
-from edgeemu.policies.compiled.tables import Batch
+from edgeemu.policies.compiled.tables import Batch, WayTables
 from edgeemu.policies.view.block_owners import BlockOwners, begins_of
 from edgeemu.policies.view.share_runs import Runs
 from edgeemu_kernels.arrays import address_of
@@ -28,7 +28,6 @@ MOST_EARLIER = 8  # placements that the run has left
 class SearchRoom(NamedTuple):
     """Places to write in, for searches on some devices with some layers: nothing in them is kept."""
 
-    n_groups: int
     near_count: int  # placements for which there is room near one
     others: int  # of these that are no small changes, besides those that the run has left
     base: Packed
@@ -39,12 +38,9 @@ class SearchRoom(NamedTuple):
     ends_numbers: IntArray  # all that is in these
     times: Packed
     known: Packed  # placements: the one in force, and those that the run has left
-    known_at: Batch  # where these are
-    earlier: tuple[Packed, ...]  # without the first; of 0, 1, 2 … of them
     chosen: Packed
-    chosen_at: ChosenDevices
-    begin: IntArray  # [3] of these, `found`
-    ways_at: tuple[Any, ...]  # of these, and of `known`, what `WayTables` points to
+    found: IntArray  # [4] of these
+    ways: Packed
     blocks: Packed  # of these, who has which block now, and links
     assigned: Packed
     seeds: Packed
@@ -76,24 +72,32 @@ def assigned_room(shape: ModelShape, n: int) -> Packed:
 
 @lru_cache(maxsize=8)
 def search_room(
-    shape: ModelShape, n_devices: int, n: int, ranges: tuple[tuple[int, int], ...], *, divide: bool
+    shape: ModelShape,
+    n_devices: int,
+    n: int,
+    ranges: tuple[tuple[int, int], ...],
+    moved: tuple[float, ...],
+    *,
+    divide: bool,
 ) -> SearchRoom:
-    """Room for searches near a placement on some of all devices. `ranges`: of layers that are changed alike."""
+    """Room for searches near a placement on some of all devices.
+
+    `ranges`: of layers that are changed alike. `moved`: fields of `MoveSizes`, without the first ones and the cache.
+    """
     n_layers, n_groups, n_units, begins = shape.n_layers, shape.n_groups, shape.ffn_units, begins_of(shape)
     most, one = most_changes(n, len(ranges), n_groups, n_units), np.ones(n_layers, np.int64)
     others = n * (n - 1) // 2 * 3 + n + (2 if divide else 0)
-
-    known, chosen = (
-        batch_room(1 + MOST_EARLIER, n_layers, n),
-        blank(ChosenDevices, 3, n, n_devices, begins[-1], n, n, n * n, n * n),
+    known, ends = batch_room(1 + MOST_EARLIER, n_layers, n), batch_room(MOST, n_layers, n)
+    chosen = blank(ChosenDevices, 4, n, n_devices, begins[-1], n, n, n * n, n * n, 1)
+    old, at, (on_flash, flash_bytes_per_s, *bytes_moved) = (
+        fields_of(Batch, known),
+        fields_of(ChosenDevices, chosen),
+        moved,
     )
-    known_at, chosen_at, ends = fields_of(Batch, known), fields_of(ChosenDevices, chosen), batch_room(MOST, n_layers, n)
-    first = 1, 1, n_layers * n, n_layers, n_layers * n  # numbers of the first of these placements
-    rest = [part + 8 * length for part, length in zip(known_at[3:8], first, strict=True)]
+    ways = n, n_groups, on_flash, flash_bytes_per_s, at.cache, *bytes_moved, at.found, old.heads, old.proj, old.units
     keys, ahead = np.empty((2, n)), np.empty((4, n_devices))
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
     return SearchRoom(
-        n_groups=n_groups,
         near_count=most + others + MOST_EARLIER + 1,
         others=others,
         base=blank(Base, *sizes, 2, n_layers * n, n_layers, n_layers * n),
@@ -104,18 +108,12 @@ def search_room(
         ends_numbers=ends.values[0].view(np.int64),
         times=blank(EndTimes, MOST, MOST, MOST, BEGUN, BEGUN, 3),
         known=known,
-        known_at=known_at,
-        earlier=tuple(packed(Batch, count, n_layers, n, *rest, one) for count in range(1 + MOST_EARLIER)),
         chosen=chosen,
-        chosen_at=chosen_at,
-        begin=chosen.values[0][:3].view(np.int64),
-        ways_at=(
-            *(known_at.heads, known_at.proj, known_at.units),
-            *(chosen_at.s_per_bit, chosen_at.handled_s_per_bit, chosen_at.capacity),
-        ),
-        blocks=packed(BlockTables, n_layers, n_units, chosen_at.owners, chosen_at.s_per_bit, chosen_at.delay_s),
+        found=chosen.values[0][:4].view(np.int64),
+        ways=packed(WayTables, *ways, at.s_per_bit, at.handled_s_per_bit, at.capacity),
+        blocks=packed(BlockTables, n_layers, n_units, at.owners, at.s_per_bit, at.delay_s),
         assigned=assigned_room(shape, n),
-        seeds=packed(Seeds, chosen_at.devices, *keys),
+        seeds=packed(Seeds, at.devices, *keys),
         ahead=packed(AllDevices, n_devices, *ahead[1:]),
         ahead_at=address_of(ahead),
         ranges=ranges,

@@ -51,7 +51,7 @@ def moving_s(y: MoveSizes, a: BlockTables, b: Batch, which: int, g: Assigned) ->
     _send(y, g, a.owners[0], embed, y.embed - (y.table if embed == a.owners[1] else 0.0), 0.0)
     _send_feed_forward(y, b, which, g, projs[a.n_layers :], units, n_units)
     for at in range(layer * n_groups):
-        _send(y, g, heads[at], g.heads[at], y.head, y.cache)
+        _send(y, g, heads[at], g.heads[at], y.head, y.cache[0])
     meets = lm_head == a.owners[0] or lm_head == embed
     _send(y, g, a.owners[1], lm_head, y.lm_head - (y.table if meets else 0.0), 0.0)
     _send_projections(y, b, which, g, heads, projs)

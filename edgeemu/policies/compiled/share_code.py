@@ -64,10 +64,10 @@ class _Functions(NamedTuple):
     best_change: Any
     expect: Any
     promising: Any
+    look_around: Any
     write_others: Any
     find_ends: Any
     moving_s: Any
-    choose: Any
     write_owners: Any
     observe_operations: Any
     observe_messages: Any
@@ -84,8 +84,9 @@ def functions() -> _Functions:
     every = (
         *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
-        *(device_speeds.expect, device_speeds.promising, share_seeds.write_others, share_ends.find_ends),
-        *(share_assigned.moving_s, share_known.choose, share_known.write_owners),
+        *(device_speeds.expect, device_speeds.promising),
+        *(share_seeds.look_around, share_seeds.write_others, share_ends.find_ends),
+        *(share_assigned.moving_s, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages),
         *(watch_courses.observe_slowdowns, watch_view.write_view),
     )
@@ -245,8 +246,8 @@ class NeedsCode:
         begin = old.heads[0], old.proj[0], old.units[0]
         if len(first) < len(old.proj[0]):
             begin = begin[0][first], begin[1][first], begin[2][first]
-        numbers = old.heads.shape[2], y.n_groups, y.on_flash, y.flash_bytes_per_s, y.cache, *y.sizes
+        numbers = old.heads.shape[2], y.n_groups, y.on_flash, y.flash_bytes_per_s, np.array([y.cache]), *y.sizes
         ample, capacity = self._room
-        ends = ample, int(old.embed[0]), int(old.lm_head[0])
+        ends = np.array([ample, old.embed[0], old.lm_head[0]], np.int64)
         tables = *map(np.ascontiguousarray, begin), y.s_per_bit, y.handled_s_per_bit, capacity
-        return packed(WayTables, *numbers, *ends, *tables)
+        return packed(WayTables, *numbers, ends, *tables)

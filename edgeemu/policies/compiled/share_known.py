@@ -27,7 +27,7 @@ class Layouts(NamedTuple):
 class ChosenDevices(NamedTuple):
     """Places to write in: what the chosen devices have."""
 
-    found: Ints  # [3] whether each has memory for any placement, and the ends of the one in force
+    found: Ints  # [4] 1 if each has memory for any placement, the ends of the one in force, and bytes that it lacks
     devices: Ints  # [n]
     places: Ints  # [n_devices] of each device of the cluster among them, or IN_SHARDS
     owners: Ints  # [size] of the placement in force, as places
@@ -35,6 +35,7 @@ class ChosenDevices(NamedTuple):
     handled_s_per_bit: Floats  # [n]
     s_per_bit: Floats  # [n, n]
     delay_s: Floats  # [n, n]
+    cache: Floats  # [1] bytes of a group's cache
 
 
 def choose(

@@ -17,7 +17,7 @@ def fill_moves(t: StepTables, y: WayTables, w: Scratch) -> None:
             place, groups = a * t.row + heads, 1.0 * (heads - old_heads)
             columns = 1.0 * (columns_on(y, WITH_HEADS, heads, a) - old_columns)
             w.group_weights[place] = max(groups, 0.0) * y.head + max(columns, 0.0) * y.column
-            w.group_caches[place] = max(groups, 0.0) * y.cache
+            w.group_caches[place] = max(groups, 0.0) * y.cache[0]
             w.group_lost[place] = groups * y.head + columns * y.column
         for units in range(t.units_row):
             place, shards = a * t.units_row + units, 1.0 * (units - old_units)

@@ -7,7 +7,7 @@ from edgeemu_kernels.arrays import Floats, Ints
 def missing_bytes(m: MemoryTables, y: WayTables, b: Batch, which: int) -> int:
     """Bytes by which devices would hold more than they have."""
     n, members, over = m.n, 0, 0
-    if y.ample:
+    if y.begin[0] == 1:  # there is room for everything on each
         return 0
     for run in range(b.n_runs):
         members = max(members, _members(m, b, which * b.n_runs + run))
@@ -86,9 +86,9 @@ def migration_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
 def moved_s(y: WayTables, b: Batch, w: Scratch, which: int) -> float:
     """Seconds until the ends of the model, and all that layers bring to devices, are there."""
     n, embed, lm_head = y.n, b.embed[which], b.lm_head[which]
-    _add_end(w, y.embed - (y.table if embed == y.old_lm_head else 0.0), y.old_embed, embed)
-    meets = lm_head == y.old_embed or lm_head == embed
-    _add_end(w, y.lm_head - (y.table if meets else 0.0), y.old_lm_head, lm_head)
+    _add_end(w, y.embed - (y.table if embed == y.begin[2] else 0.0), y.begin[1], embed)
+    meets = lm_head == y.begin[1] or lm_head == embed
+    _add_end(w, y.lm_head - (y.table if meets else 0.0), y.begin[2], lm_head)
     sent, longest_s, giver = 0.0, 0.0, giver_of(w, n)
     for a in range(n):
         at_once = w.caches[a] + (0.0 if y.on_flash else w.weights[a])
@@ -122,7 +122,7 @@ def _add_layers(y: WayTables, b: Batch, w: Scratch, at: int, run: int) -> None:
         if more != 0 or parts != 0 or columns != 0:  # most have what they had
             groups, shards, rows = more * layers, parts * layers, columns * layers
             w.weights[a] += max(groups, 0.0) * y.head + max(rows, 0.0) * y.column + max(shards, 0.0) * y.unit
-            w.caches[a] += max(groups, 0.0) * y.cache
+            w.caches[a] += max(groups, 0.0) * y.cache[0]
             w.lost[a] += groups * y.head + rows * y.column + shards * y.unit
 
 

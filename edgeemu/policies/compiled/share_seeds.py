@@ -20,6 +20,8 @@ from edgeemu.policies.compiled.device_speeds import (
     time_s,
     work,
 )
+from edgeemu.policies.compiled.share_fill import LinkTables
+from edgeemu.policies.compiled.share_known import ChosenDevices, Layouts, choose
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import (
     WITH_HEADS,
@@ -41,6 +43,37 @@ class Seeds(NamedTuple):
     keys: Floats  # [n]
 
 
+def look_around(
+    k: Layouts,
+    devices: Ints,
+    memory_bytes: Ints,
+    handled_s_per_bit: Floats,
+    links: LinkTables,
+    rows: Ints,
+    most: int,
+    cache: float,
+    c: ChosenDevices,
+    o: Batch,
+    m: MemoryTables,
+    y: WayTables,
+    v: AllDevices,
+    p: LayerWorks,
+    past: int,
+    s: Base,
+    b: Batch,
+    g: Seeds,
+) -> int:
+    """Write what `choose` does into `c` and `o`, and what `write_others` does into `b`; how many are in `o`.
+
+    `cache`: bytes of a group's cache.
+    """
+    c.cache[0] = cache
+    placed = choose(k, devices, memory_bytes, handled_s_per_bit, links, rows, most, c, o)
+    if placed > 0:
+        c.found[3] = write_others(m, y, v, p, past, s, b, o, placed, g, 0)
+    return placed
+
+
 def write_others(
     m: MemoryTables,
     y: WayTables,
@@ -50,12 +83,13 @@ def write_others(
     s: Base,
     b: Batch,
     o: Batch,
+    known: int,
     g: Seeds,
     count: int,
 ) -> int:
     """Write the placements near the one in force that are no small changes of it; bytes that itself lacks.
 
-    `count`: where they begin. `o`: those that the run has left.
+    `count`: where they begin. `o`: so many `known` ones: itself, then those that the run has left.
     """
     begin_search(y, s, b)
     count = elsewhere(s, b, count)
@@ -74,7 +108,7 @@ def write_others(
             g.weights[a] = y.capacity[a] + 1.0
         _write_in_proportion(s, b, count + 1, g)
         count += 2
-    for which in range(o.k):
+    for which in range(1, known):
         copy_placement(o, which, b, count)
         count += 1
     write_base(s, b, count)
@@ -83,8 +117,8 @@ def write_others(
 
 def begin_search(y: WayTables, s: Base, b: Batch) -> None:
     """Begin with the placement in force, of which each layer is a run."""
-    s.ends[0] = y.old_embed
-    s.ends[1] = y.old_lm_head
+    s.ends[0] = y.begin[1]
+    s.ends[1] = y.begin[2]
     for run in range(s.n_runs):
         s.proj[run] = y.old_proj[run]
         b.lengths[run] = 1

@@ -207,7 +207,8 @@ def fill_floors(t: StepTables, y: WayTables, s: Base, b: Batch, w: Scratch, p: C
     for a in range(n):
         holders += s.heads[a] > 0
         parts += s.units[a] > 0
-    if t.n_layers > 1 or t.star or s.proj[0] >= 0 or holders <= FEW or parts <= FEW or not (y.ample and s.divide):
+    few = holders <= FEW or parts <= FEW
+    if t.n_layers > 1 or t.star or s.proj[0] >= 0 or few or y.begin[0] != 1 or not s.divide:
         return NONE
     write_base(s, b, at)
     way_s = least_below_s(t, b, w, at, np.inf)

@@ -69,7 +69,7 @@ class MoveSizes(NamedTuple):
     n_groups: int
     on_flash: bool
     flash_bytes_per_s: float
-    cache: float  # bytes of a group's cache
+    cache: Floats  # [1] bytes of a group's cache
     head: float  # bytes of weights, from here on
     proj: float
     ffn: float
@@ -92,7 +92,7 @@ class WayTables(NamedTuple):
     n_groups: int
     on_flash: bool
     flash_bytes_per_s: float
-    cache: float
+    cache: Floats
     head: float
     proj: float
     ffn: float
@@ -103,9 +103,7 @@ class WayTables(NamedTuple):
     column: float
     first_unit: float
     unit: float
-    ample: bool  # every device has memory for everything
-    old_embed: int
-    old_lm_head: int
+    begin: Ints  # [3] 1 if every device has memory for everything, and the devices of both ends
     old_heads: Ints  # [n_runs, n]
     old_proj: Ints  # [n_runs]
     old_units: Ints  # [n_runs, n]
