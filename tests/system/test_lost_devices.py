@@ -107,7 +107,8 @@ FAULTS = {
         FaultEvent(Fault(FaultKind.REBOOT, (1,), for_s=1e-5), at_s=0.03),
         FaultEvent(Fault(FaultKind.CRASH, (2,)), at_s=0.03002),
     ],
-    "hang": [FaultEvent(Fault(FaultKind.HANG, (1,)), at_token=3)],
+    # In the middle of a step: at a token its sender could stand still before or after it has sent that.
+    "hang": [FaultEvent(Fault(FaultKind.HANG, (1,)), at_s=0.056)],
     "hang that is over": [FaultEvent(Fault(FaultKind.HANG, (1,), for_s=0.15), at_token=3)],
 }
 
@@ -140,6 +141,12 @@ def was_stopped_late(made: RecordedRun) -> bool:
     return any(begun.at_s < row.emulated_s < noticed.at_s for row in made.tokens)
 
 
+def was_late(made: RecordedRun) -> bool:
+    """Whether a device was still at what it should have done before another stood still: the host was busy."""
+    begun, _ = made.recorded.rows["faults"]
+    return any(row.end_s <= begun.at_s < row.end_s + row.late_s for row in made.ops)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_paced_runs_with_faults_write_the_same_text(fault: str, concurrency: int) -> None:
@@ -150,7 +157,7 @@ def test_paced_runs_with_faults_write_the_same_text(fault: str, concurrency: int
     lost = [row.lost for row in made.recorded.rows.get("recoveries", [])]
     assert len(lost) == (fault != "hang that is over")
     if fault == "hang":  # the others compute until it is noticed
-        assert given_up(made) or was_stopped_late(made)
+        assert given_up(made) or was_stopped_late(made) or was_late(made)
 
 
 @pytest.mark.parametrize("time", ["virtual", "realtime"])
