@@ -22,10 +22,10 @@ from edgeemu.policies.compiled.device_speeds import (
     block_s,
     work,
 )
+from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.arrays import Floats, Ints
 
 EMBED, PROJ, FFN, LM_HEAD = range(4)  # in the order in which x comes to them
-ROUNDING = 1e-9  # share by which sums of the same times in another order can differ, and more
 FEW = 6  # devices with memory for a single block, up to which all can have some
 CARRIERS = 4  # of more devices, the fastest
 MOST_ALIKE = 8  # carriers, of which some are as fast: with more, nothing is ruled out

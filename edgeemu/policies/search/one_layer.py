@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
+from edgeemu.policies.compiled.layer_bounds import CARRIERS, FEW
 from edgeemu.policies.search.head_split import Split, best_split, slots
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -21,8 +22,6 @@ from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
 from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 MAX_CHOICES = 24  # that are tried in full
-FEW = 6  # devices, up to which every device can hold single blocks
-CARRIERS = 4  # devices that can, on clusters that have more
 RING = (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)
 
 
