@@ -15,6 +15,7 @@ from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.compiled import watch_code
 from edgeemu.policies.compiled.watch_code import EstimatorCode
+from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
@@ -103,7 +104,8 @@ def test_estimates_are_the_same(data: st.DataObject, smoothing: float, link: Lin
 
 
 def test_links_of_many_devices_are_computed_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_code, "COPIED", N - 1)
+    for module in (watch_code, link_matrix):
+        monkeypatch.setattr(module, "COPIED", N - 1)
     cluster = even_cluster(N, WIRED)
     base = seen(cluster)
     both = [each(cluster, SPEEDS, COSTS, 0.5, base.links, {}) for each in (Estimator, EstimatorCode)]

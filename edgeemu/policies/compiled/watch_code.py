@@ -89,8 +89,12 @@ class LinksCode(LinkEstimates):
         scaled = ScaledMatrix(s_per_bit, scaling, factors.per_bit, values[0])
         return LinkMatrix(scaled, ScaledMatrix(delay_s, scaling, factors.delay, values[1]))
 
-    def _sheet_of(self, numbers: IntArray) -> FloatArray:
-        return np.array(self.nominal.pairs_in_both(self._sources[numbers], self._targets[numbers]))
+    def scaling(self, factors: LinkFactors) -> Scaling:
+        """How to find the links that these are the factors of: machine code keeps pairs in order, without numbers."""
+        return Scaling(self._n_devices, factors.sources, factors.targets)
+
+    def _sheet_of(self, numbers: IntArray) -> tuple[FloatArray, FloatArray]:
+        return self.nominal.pairs_in_both(self._sources[numbers], self._targets[numbers])
 
     def _fitted(self) -> LinkFactors:
         return self.fitted(*self._fits[:, : len(self._codes)].copy())

@@ -166,5 +166,5 @@ class Estimator:
     def _scaling_of(self, factors: LinkFactors) -> Scaling:
         """How to find links that were measured; they are mostly those of the decision before."""
         if factors.sources is not self._scaling.sources:
-            self._scaling = Scaling(len(self._slowdown), factors.sources, factors.targets, self._links.numbers)
+            self._scaling = self._links.scaling(factors)
         return self._scaling

@@ -14,7 +14,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
-from edgeemu.policies.view.scaling import NO_NUMBER, PairNumbers, in_order
+from edgeemu.policies.view.scaling import NO_NUMBER, PairNumbers, Scaling, in_order
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit
 
@@ -66,7 +66,7 @@ class MeasuredLinks(NamedTuple):
     def of(cls, nominal: LinkMatrix, factors: LinkFactors, bits: float) -> Self:
         """Links with these factors, for a message of `bits`."""
         sheet = nominal.pairs_in_both(factors.sources, factors.targets)
-        return cls(factors, _NominalTimes.of(sheet, bits).slow(factors))
+        return cls(factors, _NominalTimes.of(*sheet, bits).slow(factors))
 
 
 class _NominalTimes(NamedTuple):
@@ -78,9 +78,8 @@ class _NominalTimes(NamedTuple):
     takes_time: bool  # on all of them
 
     @classmethod
-    def of(cls, sheet: FloatArray | tuple[FloatArray, FloatArray], bits: float) -> Self:
-        """Times of a message of `bits`, from seconds per bit, and delays: [n_pairs] each."""
-        s_per_bit, delay_s = sheet
+    def of(cls, s_per_bit: FloatArray, delay_s: FloatArray, bits: float) -> Self:
+        """Times of a message of `bits`: [n_pairs] each."""
         bits_s = bits * s_per_bit
         total_s = delay_s + bits_s
         return cls(delay_s, bits_s, total_s, bool((total_s > 0).all()))
@@ -115,7 +114,7 @@ class LinkEstimates:
         self.nominal = nominal
         self.smoothing = smoothing
         self._n_devices = nominal.delay_s.n_devices
-        self.numbers = PairNumbers(self._n_devices)
+        self._numbers = PairNumbers(self._n_devices)
         # [5, room] sums of: delay's part squared, of both parts' product, bits' part squared, of each part and took
         self._sums = np.zeros((5, 0))
         self._sheet = np.zeros((2, 0))  # [2, room] nominal seconds per bit, and delays
@@ -148,7 +147,7 @@ class LinkEstimates:
         self._pairs[0, before:count], self._pairs[1:3, before:count] = codes, np.divmod(codes, self._n_devices)
         self._codes, self._sources, self._targets, self._seen_at = self._pairs[:, :count]
         self._sheet[:, before:count] = self.nominal.pairs_in_both(*self._pairs[1:3, before:count])
-        self.numbers.add(codes, before)
+        self._numbers.add(codes, before)
 
     def observe(self, transits: Iterable[Transit]) -> None:
         """Add durations of messages from departure to arrival, without the time in queues."""
@@ -218,11 +217,11 @@ class LinkEstimates:
         begins = np.ones(len(codes), np.bool_)  # [m] whether another pair does
         begins[1:] = codes[1:] != codes[:-1]
         pairs, which = codes[begins], begins.cumsum() - 1  # [n_pairs], [m]
-        at = self.numbers.of(pairs).astype(np.int64)
+        at = self._numbers.of(pairs).astype(np.int64)
         new = at == NO_NUMBER  # [n_pairs]
         if new.any():
             self._add_pairs(pairs[new])
-            at = self.numbers.of(pairs).astype(np.int64)
+            at = self._numbers.of(pairs).astype(np.int64)
         room = self._sums.shape[1]
         places = np.arange(5)[:, None] * room + at[which]  # [5, m]
         return _Pairs(room, at, np.flatnonzero(new), which, np.bincount(which), places.reshape(-1))
@@ -257,14 +256,18 @@ class LinkEstimates:
         same = known is not None and known.among is found.sources and known.bits == bits
         if known is None or not same or not np.array_equal(known.seen, seen):
             ends = found.sources[seen], found.targets[seen]
-            known = _Newest(found.sources, seen, *ends, bits, _NominalTimes.of(self._sheet_of(seen), bits))
+            known = _Newest(found.sources, seen, *ends, bits, _NominalTimes.of(*self._sheet_of(seen), bits))
             self._newest = known
         factors = LinkFactors(known.sources, known.targets, found.delay[seen], found.per_bit[seen])
         return MeasuredLinks(factors, known.nominal.slow(factors))
 
-    def _sheet_of(self, numbers: IntArray) -> FloatArray:
-        """Nominal seconds per bit, and delays, of pairs: [k] -> [2, k]."""
-        return self._sheet[:, numbers]
+    def scaling(self, factors: LinkFactors) -> Scaling:
+        """How to find the links that these are the factors of."""
+        return Scaling(self._n_devices, factors.sources, factors.targets, self._numbers)
+
+    def _sheet_of(self, numbers: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Nominal seconds per bit, and delays, of pairs: [k] -> [k] each."""
+        return self._sheet[0, numbers], self._sheet[1, numbers]
 
     def _fitted(self) -> LinkFactors:
         fits = np.ones((2, len(self._codes)))

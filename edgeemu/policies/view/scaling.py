@@ -41,7 +41,7 @@ class PairNumbers:
             found: NDArray[np.integer] = self._table[codes]
             return found
         if isinstance(codes, slice):
-            codes = np.arange(self.n_devices * self.n_devices)[codes]
+            codes = np.arange(*codes.indices(self.n_devices * self.n_devices))
         if not len(self._codes):
             return np.full(np.shape(codes), NO_NUMBER)
         at = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
