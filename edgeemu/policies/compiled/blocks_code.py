@@ -18,6 +18,13 @@ from edgeemu_kernels.packed_tuples import Packed, packed
 from edgeemu_kernels.shape import ModelShape
 
 
+def move_sizes(costs: MoveCosts, n: int) -> Packed:
+    """Bytes of blocks that move between n devices."""
+    view = costs.view
+    numbers = n, view.costs.shape.n_groups, view.weights_on_flash, view.flash_bytes_per_s
+    return packed(MoveSizes, *numbers, np.array([costs.group_cache_bytes]), *costs.sizes)
+
+
 class BlocksCode:
     """Blocks that a placement assigns to devices, as many as possible where they are, and their migration."""
 
@@ -29,10 +36,9 @@ class BlocksCode:
     @classmethod
     def of(cls, costs: MoveCosts, devices: IntArray, owners: BlockOwners) -> Self:
         """Blocks of the placement in force, by their owners as places among `devices` [n]."""
-        view, shape, n, links = costs.view, owners.shape, len(devices), costs.view.links.wire
+        shape, n, links = owners.shape, len(devices), costs.view.links.wire
         between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
-        numbers = n, shape.n_groups, view.weights_on_flash, view.flash_bytes_per_s
-        sizes = packed(MoveSizes, *numbers, np.array([costs.group_cache_bytes]), *costs.sizes)
+        sizes = move_sizes(costs, n)
         blocks = packed(BlockTables, shape.n_layers, shape.ffn_units, owners.numbers, *between)
         return cls(shape, devices, sizes, blocks, assigned_room(shape, n))
 

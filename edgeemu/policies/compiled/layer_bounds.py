@@ -22,6 +22,7 @@ from edgeemu.policies.compiled.device_speeds import (
     block_s,
     work,
 )
+from edgeemu.policies.compiled.tables import MoveSizes
 from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -32,7 +33,7 @@ MOST_ALIKE = 8  # carriers, of which some are as fast: with more, nothing is rul
 
 
 class OneLayer(NamedTuple):
-    """A model of one layer on n devices: placements, links, messages, prices of moves, and what a move must gain.
+    """A model of one layer on n devices: placements, links, messages, and what a move must gain.
 
     Links are those that are expected, as all times are; moves are made over the present ones.
     """
@@ -52,15 +53,6 @@ class OneLayer(NamedTuple):
     token_bits: float
     outputs_bits: float  # of heads, besides those of each group
     group_bits: float
-    on_flash: bool  # whether weights are read from the receiver's storage
-    flash_bytes_per_s: float
-    cache: float  # bytes of a group
-    head: float  # bytes of weights, from here on
-    proj: float
-    ffn: float
-    embed: float
-    lm_head: float
-    table: float  # that the ends share
     tokens: float  # in which a move must pay back
     far_tokens: float  # the same of a large gain
     large: float  # share of a step
@@ -80,19 +72,21 @@ class LayerTimes(NamedTuple):
     carriers: Ints  # [n]
 
 
-def others_could_pay(m: OneLayer, v: AllDevices, w: LayerWorks, t: LayerTimes) -> int:
+def others_could_pay(m: OneLayer, y: MoveSizes, v: AllDevices, w: LayerWorks, t: LayerTimes) -> int:
     """1 if a change of the placement in force could pay, else 0. `v`: devices as they are expected."""
     fill(m, v, w, t)
     before_s = step_s(m, t, 0)
     for which in range(1, m.number):
         if (1.0 - ROUNDING) * step_s(m, t, which) < before_s:
             return 1
-    if layer_could_pay(m, w, t, before_s) or ends_could_pay(m, t, before_s) or joining_could_pay(m, t, before_s):
+    if layer_could_pay(m, y, w, t, before_s) or ends_could_pay(m, y, t, before_s):
+        return 1
+    if joining_could_pay(m, y, t, before_s):
         return 1
     limit_s = stage_s(m, t, 0) - m.worth * before_s
     if within(m, w, t, m.singles[EMBED], m.singles[PROJ], limit_s):
         return 1
-    return 1 if ring_could_pay(m, w, t, (1.0 - m.worth) * before_s) else 0
+    return 1 if ring_could_pay(m, y, w, t, (1.0 - m.worth) * before_s) else 0
 
 
 def fill(m: OneLayer, v: AllDevices, w: LayerWorks, t: LayerTimes) -> None:
@@ -152,33 +146,33 @@ def _gained_s(m: OneLayer, gain_s: float, before_s: float) -> float:
     return (m.far_tokens if gain_s >= m.large * before_s else m.tokens) * gain_s
 
 
-def _weights(m: OneLayer, kind: int) -> float:
+def _weights(y: MoveSizes, kind: int) -> float:
     """Bytes of the weights of a single block."""
     if kind == EMBED:
-        return m.embed
+        return y.embed
     if kind == PROJ:
-        return m.proj
-    return m.ffn if kind == FFN else m.lm_head
+        return y.proj
+    return y.ffn if kind == FFN else y.lm_head
 
 
-def _move_s(m: OneLayer, weights: float, caches: float, per_bit_s: float, delay_s: float) -> float:
+def _move_s(y: MoveSizes, weights: float, caches: float, per_bit_s: float, delay_s: float) -> float:
     """Time to move blocks with these bytes over a link: on it, or from the receiver's storage."""
-    flash_s = weights / m.flash_bytes_per_s if m.on_flash else 0.0
-    bits = 8.0 * (caches if m.on_flash else caches + weights)
+    flash_s = weights / y.flash_bytes_per_s if y.on_flash else 0.0
+    bits = 8.0 * (caches if y.on_flash else caches + weights)
     return max(flash_s, bits * per_bit_s + delay_s) if bits > 0.0 else flash_s
 
 
-def _quickest_s(m: OneLayer, weights: float, caches: float, source: int, delayed: bool) -> float:
+def _quickest_s(m: OneLayer, y: MoveSizes, weights: float, caches: float, source: int, delayed: bool) -> float:
     """Lower bound of the time to move blocks with these bytes from a device to another. `delayed`: with the delay."""
     per_bit_s, delay_s = np.inf, np.inf
     for a in range(m.n):
         if a != source:
             per_bit_s = min(per_bit_s, m.present_s_per_bit[source * m.n + a])
             delay_s = min(delay_s, m.present_delay_s[source * m.n + a])
-    return (1.0 - ROUNDING) * _move_s(m, weights, caches, per_bit_s, delay_s if delayed else 0.0)
+    return (1.0 - ROUNDING) * _move_s(y, weights, caches, per_bit_s, delay_s if delayed else 0.0)
 
 
-def layer_could_pay(m: OneLayer, w: LayerWorks, t: LayerTimes, before_s: float) -> bool:
+def layer_could_pay(m: OneLayer, y: MoveSizes, w: LayerWorks, t: LayerTimes, before_s: float) -> bool:
     """Whether the whole layer could move to another device."""
     here, come_s = m.singles[FFN], _hop_s(m, m.singles[EMBED], m.singles[FFN], m.x_bits)
     whole_s, least_s = 0.0, np.inf
@@ -188,33 +182,33 @@ def layer_could_pay(m: OneLayer, w: LayerWorks, t: LayerTimes, before_s: float) 
         whole_s = alone_s if a == here else whole_s
     inner_s = before_s - _ends_s(m, t, 0) - come_s
     gain_s = inner_s - inner_s / whole_s * least_s + come_s + _hop_s(m, here, m.singles[LM_HEAD], m.x_bits)
-    weights = m.proj + m.ffn + w.n_groups * m.head
-    return _gained_s(m, gain_s, before_s) > _quickest_s(m, weights, w.n_groups * m.cache, here, False)
+    weights = y.proj + y.ffn + w.n_groups * y.head
+    return _gained_s(m, gain_s, before_s) > _quickest_s(m, y, weights, w.n_groups * y.cache[0], here, False)
 
 
-def ends_could_pay(m: OneLayer, t: LayerTimes, before_s: float) -> bool:
+def ends_could_pay(m: OneLayer, y: MoveSizes, t: LayerTimes, before_s: float) -> bool:
     """Whether the output matrix, the embedding or both could move to another device."""
     embed, lm_head, least_s = m.singles[EMBED], m.singles[LM_HEAD], np.inf
     for a in range(m.n):
         least_s = min(least_s, t.singles_s[a] + t.singles_s[LM_HEAD * m.n + a])
     gain_s = _ends_s(m, t, 0) + _hop_s(m, embed, m.singles[PROJ], m.x_bits) - least_s
-    table = m.table if embed != lm_head else 0.0  # which is where the other end is
-    quickest_s = _quickest_s(m, m.embed - table, 0.0, embed, True)
-    quickest_s = min(quickest_s, _quickest_s(m, m.lm_head - table, 0.0, lm_head, True))
+    table = y.table if embed != lm_head else 0.0  # which is where the other end is
+    quickest_s = _quickest_s(m, y, y.embed - table, 0.0, embed, True)
+    quickest_s = min(quickest_s, _quickest_s(m, y, y.lm_head - table, 0.0, lm_head, True))
     return _gained_s(m, gain_s, before_s) > quickest_s
 
 
-def joining_could_pay(m: OneLayer, t: LayerTimes, before_s: float) -> bool:
+def joining_could_pay(m: OneLayer, y: MoveSizes, t: LayerTimes, before_s: float) -> bool:
     """Whether the projection could move to the feed-forward block, or this to it."""
     source, proj, ffn = m.singles[EMBED], m.singles[PROJ], m.singles[FFN]
     if proj == ffn:
         return False
     hops_s = _hop_s(m, proj, ffn, m.x_bits) + _hop_s(m, source, proj, m.x_bits) + _hop_s(m, source, ffn, m.x_bits)
     to_ffn_s = hops_s + t.singles_s[PROJ * m.n + proj] - t.singles_s[PROJ * m.n + ffn]
-    if _gained_s(m, to_ffn_s, before_s) > _quickest_s(m, m.proj, 0.0, proj, True):
+    if _gained_s(m, to_ffn_s, before_s) > _quickest_s(m, y, y.proj, 0.0, proj, True):
         return True
     to_proj_s = hops_s + t.singles_s[FFN * m.n + ffn] - t.singles_s[FFN * m.n + proj]
-    return _gained_s(m, to_proj_s, before_s) > _quickest_s(m, m.ffn, 0.0, ffn, True)
+    return _gained_s(m, to_proj_s, before_s) > _quickest_s(m, y, y.ffn, 0.0, ffn, True)
 
 
 def within(m: OneLayer, w: LayerWorks, t: LayerTimes, source: int, gather: int, limit_s: float) -> bool:
@@ -235,13 +229,13 @@ def _most(left_s: float, each_s: float, most: int) -> int:
     return most if left_s >= each_s * most else int(left_s / each_s)
 
 
-def ring_could_pay(m: OneLayer, w: LayerWorks, t: LayerTimes, below_s: float) -> bool:
+def ring_could_pay(m: OneLayer, y: MoveSizes, w: LayerWorks, t: LayerTimes, below_s: float) -> bool:
     """Whether a placement from nothing could have a shorter step, with the migration's share."""
     count = _find_carriers(m, w, t)
     if count > MOST_ALIKE:
         return True
     for kind in range(4):
-        _fill_moves(m, t, kind)
+        _fill_moves(m, y, t, kind)
     for first in range(count):
         for second in range(count):
             if _end_of_ring_could_pay(m, w, t, count, t.carriers[first], t.carriers[second], below_s):
@@ -296,7 +290,7 @@ def _find_carriers(m: OneLayer, w: LayerWorks, t: LayerTimes) -> int:
     return count
 
 
-def _fill_moves(m: OneLayer, t: LayerTimes, kind: int) -> None:
+def _fill_moves(m: OneLayer, y: MoveSizes, t: LayerTimes, kind: int) -> None:
     """Compute what the move of a single block to each device adds to a step."""
     here, other = m.singles[kind], -1
     if kind == EMBED:
@@ -304,8 +298,8 @@ def _fill_moves(m: OneLayer, t: LayerTimes, kind: int) -> None:
     if kind == LM_HEAD:
         other = m.singles[EMBED]
     for a in range(m.n):
-        weights, link = _weights(m, kind), here * m.n + a
+        weights, link = _weights(y, kind), here * m.n + a
         if a == other:  # where the table is
-            weights = weights - m.table
-        took_s = _move_s(m, weights, 0.0, m.present_s_per_bit[link], m.present_delay_s[link])
+            weights = weights - y.table
+        took_s = _move_s(y, weights, 0.0, m.present_s_per_bit[link], m.present_delay_s[link])
         t.moves_s[kind * m.n + a] = 0.0 if a == here else took_s / m.tokens

@@ -9,6 +9,7 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled import layer_bounds
+from edgeemu.policies.compiled.blocks_code import move_sizes
 from edgeemu.policies.compiled.devices_code import all_devices, layer_works
 from edgeemu.policies.compiled.layer_bounds import LayerTimes, OneLayer
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -43,24 +44,14 @@ def make_ready() -> _Function:
     return _Function(made, made[layer_bounds.others_could_pay])
 
 
-def others_could_pay(
-    view: ClusterView,
-    ahead: ClusterView,
-    past: int,
-    costs: MoveCosts,
-    layouts: Sequence[PlacementArrays],
-    rules: PayRules,
-) -> bool:
-    """Whether another placement of one layer could pay than the first of `layouts`, the others among them.
+class LayerTables(NamedTuple):
+    """Arguments of `layer_bounds.others_could_pay`."""
 
-    `ahead`: the view as it is expected in the mean over the steps to come, with `past` positions cached. True without a
-    look where the machine code has not been made, where messages keep processors busy, or the first does not fit.
-    """
-    made = make_ready.cache_info().currsize > 0
-    if not made or view.links is not view.links.wire or not placement_fits(view, layouts[0]):
-        return True
-    tables = layer_tables(view, ahead, past, costs, layouts, rules)
-    return tables is None or bool(make_ready().others_could_pay(*(each.at for each in tables)))
+    model: Packed
+    sizes: Packed
+    devices: Packed
+    works: Packed
+    times: Packed
 
 
 def layer_tables(
@@ -70,16 +61,26 @@ def layer_tables(
     costs: MoveCosts,
     layouts: Sequence[PlacementArrays],
     rules: PayRules,
-) -> tuple[Packed, Packed, Packed, Packed] | None:
-    """Tables of `layer_bounds`: of the model, the devices, the works and the times. None: links are not in arrays."""
+) -> LayerTables | None:
+    """Tables of a decision on one layer, of which the first of `layouts` is in force, and could give way to the others.
+
+    `ahead`: the view as it is expected in the mean over the steps to come, with `past` positions cached. None where the
+    machine code has not been made, messages keep processors busy, links are not in arrays, or the first does not fit.
+    """
+    if not make_ready.cache_info().currsize or view.links is not view.links.wire:
+        return None
     links = [each.values for known in (ahead.links, view.links) for each in (known.s_per_bit, known.delay_s)]
-    if any(each is None for each in links):
+    if any(each is None for each in links) or not placement_fits(view, layouts[0]):
         return None
     n, step_costs = view.n_devices, view.costs.at_step(1, past)
     placed = len(layouts), *_places(tuple(map(Same, layouts)), n), view.memory_bytes, sizes_of(view).least_alone
-    moved = view.weights_on_flash, view.flash_bytes_per_s, costs.group_cache_bytes, *costs.sizes[:6]
-    model = packed(OneLayer, n, past, *placed, *links, *_bits(step_costs), *moved, *rules)
-    return model, all_devices(ahead), layer_works(step_costs, past), _times(n)
+    model = packed(OneLayer, n, past, *placed, *links, *_bits(step_costs), *rules)
+    return LayerTables(model, move_sizes(costs, n), all_devices(ahead), layer_works(step_costs, past), _times(n))
+
+
+def others_could_pay(tables: LayerTables | None) -> bool:
+    """Whether another placement could pay; without tables it could."""
+    return tables is None or bool(make_ready().others_could_pay(*(each.at for each in tables)))
 
 
 @lru_cache(maxsize=8)

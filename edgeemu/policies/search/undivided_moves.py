@@ -13,7 +13,7 @@ import numpy as np
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.compiled.layer_code import PayRules, others_could_pay
+from edgeemu.policies.compiled.layer_code import PayRules, layer_tables, others_could_pay
 from edgeemu.policies.resource_aware import relieve, relieved
 from edgeemu.policies.search.change_rule import LARGE, WORTH, Prices, Prospect
 from edgeemu.policies.search.going_back import from_now
@@ -45,7 +45,7 @@ def better_blocks(view: ClusterView, prospect: Prospect, current: Placement, lef
     old = layout_of(current, shape)
     if shape.n_layers == 1:
         rules = PayRules(prospect.tokens, prospect.far_tokens, LARGE, WORTH)
-        if not others_could_pay(view, prospect.ahead, past, costs, [old, *left()], rules):
+        if not others_could_pay(layer_tables(view, prospect.ahead, past, costs, [old, *left()], rules)):
             return current
     times = StepTimes(prospect.ahead, past)
     draft = PartialPlacement.of(view, times, old)

@@ -27,11 +27,12 @@ from edgeemu.policies.compiled.layer_bounds import (
     within,
 )
 from edgeemu.policies.compiled.layer_code import PayRules, layer_tables, make_ready, others_could_pay
+from edgeemu.policies.compiled.tables import MoveSizes
 from edgeemu.policies.search import undivided_moves
 from edgeemu.policies.search.change_rule import LARGE, WORTH, Prices, Prospect
 from edgeemu.policies.search.head_split import could_gain
 from edgeemu.policies.search.local_moves import join_layers, move_ends, move_runs
-from edgeemu.policies.search.one_layer import best_ring
+from edgeemu.policies.search.one_layer import RING, best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.undivided_moves import better_blocks, single_moves_s
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
@@ -102,7 +103,7 @@ def test_most_decisions_that_change_nothing_are_ruled_out() -> None:
         for before, after in pairwise(ways(view, prospect, scattered(WIDE, N, seed))):
             layouts = [PlacementArrays.of(before, WIDE)]
             rules = PayRules(prospect.tokens, prospect.far_tokens, LARGE, WORTH)
-            could = others_could_pay(view, prospect.ahead, 20 + 5, MoveCosts(view), layouts, rules)
+            could = others_could_pay(layer_tables(view, prospect.ahead, 20 + 5, MoveCosts(view), layouts, rules))
             assert could or after == before
             kept, ruled_out = kept + (after == before), ruled_out + (not could)
     assert kept > 100
@@ -111,11 +112,14 @@ def test_most_decisions_that_change_nothing_are_ruled_out() -> None:
 
 def test_each_bound_allows_what_its_search_finds() -> None:
     """On clusters and placements of many kinds; each search finds something, and each bound rules something out."""
+    make_ready()  # else there are no tables
     found, ruled_out = np.zeros((2, 5), np.int64)
     for seed in range(600):
         random = np.random.default_rng(seed)
         n, shape = int(random.choice([4, 6, 9])), replace(WIDE, tied_embeddings=bool(random.random() < 0.5))
         view = seen(shape, seed, n)
+        if seed % 3:
+            view = view.slowed(np.ones(n), np.full(n, 1 << 40))
         prospect = prospect_of(view, float(10 ** random.uniform(0.0, 5.0)), random.choice([None, 8.0]))
         for each in ways(view, prospect, scattered(shape, n, seed))[:3]:
             current = PlacementArrays.of(each, shape)
@@ -124,6 +128,26 @@ def test_each_bound_allows_what_its_search_finds() -> None:
             found, ruled_out = found + searched, ruled_out + 1 - allowed
     assert (found > 20).all(), found
     assert (ruled_out > 20).all(), ruled_out
+
+
+def test_a_ring_is_allowed_from_the_step_on_that_it_takes() -> None:
+    make_ready()
+    ruled_out = 0
+    for seed in range(60):
+        view = seen(WIDE, seed).slowed(np.ones(N), np.full(N, 1 << 40))
+        prospect = prospect_of(view, float(10 ** (seed % 5)))
+        current, costs = PlacementArrays.of(scattered(WIDE, N, seed), WIDE), MoveCosts(view)
+        times, known = StepTimes(view, 20 + 5), filled(view, prospect, current)
+        moves_s = single_moves_s(times, current, Prices.of(costs, prospect, 1.0))
+        best = best_ring(view, times, np.inf, moves_s)
+        assert known is not None
+        assert best is not None
+        assert moves_s is not None
+        m, y, w, t = known
+        moving_s = moves_s[range(4), [best.at(kind, 0) for kind in RING]].max()
+        assert ring_could_pay(m, y, w, t, (best.step_s() + moving_s) * (1 + 1e-6))
+        ruled_out += not ring_could_pay(m, y, w, t, 0.5 * best.step_s())
+    assert ruled_out > 20, "the others have too many devices that are as fast"
 
 
 def found_by_search(view: ClusterView, prospect: Prospect, current: PlacementArrays) -> IntArray:
@@ -146,25 +170,37 @@ def found_by_search(view: ClusterView, prospect: Prospect, current: PlacementArr
     return np.array(found, np.int64)
 
 
-def allowed_by_bounds(view: ClusterView, prospect: Prospect, current: PlacementArrays) -> IntArray:
-    """Whether bounds allow what `found_by_search` looks for, by the functions of which machine code is made."""
+def filled(
+    view: ClusterView, prospect: Prospect, current: PlacementArrays
+) -> tuple[OneLayer, MoveSizes, LayerWorks, LayerTimes] | None:
+    """Tables of the functions of which machine code is made, with times filled in; None: the placement does not fit."""
     rules = PayRules(prospect.tokens, prospect.far_tokens, LARGE, WORTH)
     tables = layer_tables(view, prospect.ahead, 20 + 5, MoveCosts(view), [current], rules)
-    assert tables is not None
-    m, v, w = (
+    if tables is None:
+        return None
+    m, y, v, w = (
         kind(*(np.ravel(field) if isinstance(field, np.ndarray) else field for field in table.values))
-        for kind, table in zip((OneLayer, AllDevices, LayerWorks), tables, strict=False)
+        for kind, table in zip((OneLayer, MoveSizes, AllDevices, LayerWorks), tables, strict=False)
     )
     t = LayerTimes(*np.zeros((4, m.n)), *np.zeros((2, 4 * m.n)), np.zeros(m.n), np.zeros(m.n, np.int64))
     fill(m, v, w, t)
+    return m, y, w, t
+
+
+def allowed_by_bounds(view: ClusterView, prospect: Prospect, current: PlacementArrays) -> IntArray:
+    """Whether bounds allow what `found_by_search` looks for."""
+    known = filled(view, prospect, current)
+    if known is None:
+        return np.ones(5, np.int64)
+    m, y, w, t = known
     before_s = step_s(m, t, 0)
     assert before_s == pytest.approx(StepTimes(prospect.ahead, 20 + 5).step_s(current), rel=1e-12)
     allowed = [
-        layer_could_pay(m, w, t, before_s),
-        ends_could_pay(m, t, before_s),
-        joining_could_pay(m, t, before_s),
+        layer_could_pay(m, y, w, t, before_s),
+        ends_could_pay(m, y, t, before_s),
+        joining_could_pay(m, y, t, before_s),
         within(m, w, t, current.embed, int(current.proj[0]), stage_s(m, t, 0) - WORTH * before_s),
-        ring_could_pay(m, w, t, (1 - WORTH) * before_s),
+        ring_could_pay(m, y, w, t, (1 - WORTH) * before_s),
     ]
     return np.array(allowed, np.int64)
 
@@ -180,7 +216,7 @@ def test_nothing_is_ruled_out_that_is_not_bounded() -> None:
 
     def could(view: ClusterView, *layouts: PlacementArrays) -> bool:
         no_move_pays = PayRules(1e-9, 1e-9, LARGE, 1.0)
-        return others_could_pay(view, view, view.past, MoveCosts(view), layouts, no_move_pays)
+        return others_could_pay(layer_tables(view, view, view.past, MoveCosts(view), layouts, no_move_pays))
 
     assert not could(view, first)
     assert not could(view, first, second)
