@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from support.left_processes import LeftProcesses
 from support.shared_memory import SharedMemory
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from support.warm_servers import Spawn
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before anything imports NumPy
+
+# Examples are the same every time, and no stopwatch runs: a busy host would stop it.
+settings.register_profile("tests", derandomize=True, deadline=None)
+settings.load_profile("tests")
 
 # Tests whose assertions pytest has rewritten, and modules, are compiled once and not by each of its processes.
 sys.dont_write_bytecode = False
