@@ -120,11 +120,13 @@ class ReplicaCopies:
         self._under_way.clear()
 
     def lost(self, holders: Collection[int]) -> None:
-        """Note that holders have lost what they had."""
+        """Note that holders have lost what they had, and what was under way to them."""
         gone = frozenset(replica for replica in self.replicas if replica.holder in holders)
         self.unloaded |= gone
         for replica in gone:
             self._there.pop(replica, None)
+        for holder in holders:
+            self._under_way.pop(holder, None)
 
     def rewound(self, rows: Mapping[int, int], layers: int, kept: Mapping[int, int]) -> None:
         """Shorten the rows, with none under way: those of the first `layers` layers to `rows`, others to `kept`."""

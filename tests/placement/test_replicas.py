@@ -104,7 +104,7 @@ def test_a_promotion_has_a_replica_of_everything_that_was_lost_or_there_is_none(
 @QUICK
 @given(st.integers(0, 10**6), st.sampled_from([None, 0, 2]))
 def test_replicas_have_the_rows_that_arrived_whatever_order_rounds_take(seed: int, store: int | None) -> None:
-    """Tokens, arrivals, rounds that are given up and caches that are shortened, in any order."""
+    """Tokens, arrivals, rounds that are given up, caches that are shortened and holders that are lost, in any order."""
     draw = random.Random(seed)
     placement = Placement({block: draw.randrange(3) for block in all_blocks(LLAMA)})
     replicas = frozenset(Replica(block, (owner + 1) % 3) for block, owner in placement.owner.items())
@@ -112,7 +112,7 @@ def test_replicas_have_the_rows_that_arrived_whatever_order_rounds_take(seed: in
     rows, has = {0: 3, 1: 1}, {replica: {0: 0, 1: 0} for replica in replicas}
     loaded, flying = set[Replica](), dict[int, tuple[int, list[Shipment], list[Replica]]]()
     for _ in range(40):
-        what = draw.choice(["token", "round", "round", "arrive", "arrive", "stop", "rewind"])
+        what = draw.choice(["token", "round", "round", "arrive", "arrive", "stop", "rewind", "lose", "lose"])
         if what == "token":
             rows[draw.randrange(2)] += 1
         elif what == "round" and (made := copies.next_round(rows)) is not None:
@@ -136,6 +136,13 @@ def test_replicas_have_the_rows_that_arrived_whatever_order_rounds_take(seed: in
                     assert source == placement.owner[block]
                     assert has[replica][sequence] == first_row, "rows follow those that are there"
                     has[replica][sequence] = end_row
+        elif what == "lose":
+            lost = draw.randrange(3)
+            copies.lost({lost})
+            if lost in flying:
+                copies.arrived(lost, flying.pop(lost)[0])  # told before it was lost, and heard after
+            loaded = {replica for replica in loaded if replica.holder != lost}
+            has |= {replica: {0: 0, 1: 0} for replica in replicas if replica.holder == lost}
         elif what == "stop":
             flying.clear()
             copies.stop()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import uvloop
 from support.clusters import cluster
+from support.in_time import in_time
 from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
@@ -154,17 +155,19 @@ def test_paced_tokens_are_the_references_and_take_the_time_that_is_simulated(
     policy: str, n: int, changes: tuple[str, ...]
 ) -> None:
     """In decoding a root or client gets its inputs one after the other."""
-    paced = ("time.mode=realtime", "workload.prompts=[{tokens: 5}]")
-    plan = make(policy, n, LLAMA, "{weights: f32}", *paced, *changes)
 
-    async def main() -> None:
-        async with cluster(plan) as run:
-            ran, told = await run(plan), await simulated(plan)
-        assert texts(ran, plan) == decoded(plan)[0]
-        decode = [[row.latency_s for row in each.tokens[1:]] for each in (ran, told)]
-        assert decode[0] == pytest.approx(decode[1], rel=1e-6)
+    def plan_of(dilation: int) -> Plan:
+        paced = ("time.mode=realtime", f"time.dilation={dilation}", "workload.prompts=[{tokens: 5}]")
+        return make(policy, n, LLAMA, "{weights: f32}", *paced, *changes)
 
-    uvloop.run(main())
+    def decode_s(run: RecordedRun) -> list[float]:
+        return [row.latency_s for row in run.tokens[1:]]
+
+    told = uvloop.run(simulated(plan_of(1)))
+    as_long = pytest.approx(decode_s(told), rel=1e-6)
+    made = in_time(lambda dilation: run_all([plan_of(dilation)])[0], lambda run: decode_s(run) == as_long, 2)
+    assert texts(made, plan_of(1)) == decoded(plan_of(1))[0]
+    assert decode_s(made) == as_long
 
 
 def payload_bytes(ran: RecordedRun, step: int) -> tuple[int, int]:

@@ -297,6 +297,22 @@ def test_a_device_that_is_back_holds_no_replicas_and_has_their_room() -> None:
     assert made.recorded.rows["recoveries"] == foretold.recorded.rows["recoveries"]
 
 
+def test_what_was_under_way_to_a_device_that_was_lost_is_no_replica_there() -> None:
+    """Back without replicas, it reads weights and is sent rows, when it is lost again; then the owner of all is."""
+    roomy = ("devices[0].mem_bandwidth=5 MB/s", "devices[0].memory=1 MiB", "policy=single")
+    faults = (
+        "{at: 1 ms, device: d-2, fault: reboot, for: 1 ms}",
+        "{at: 34 ms, device: d-2, fault: reboot, for: 1 ms}",
+        "{at: 42 ms, device: d-1, fault: crash}",
+    )
+    plan = make_plan(parse_scenario(NARROW, "narrow", [*roomy, f"faults=[{', '.join(faults)}]"]))
+    made, foretold = on_processes(plan), simulated(plan)
+    assert tokens_of(made) == reference_tokens(plan)
+    (recovery,) = foretold.recorded.rows["recoveries"]
+    assert (recovery.rows, recovery.placed_s > recovery.noticed_s) == (9, True)  # all computed again, from storage
+    assert made.recorded.rows["recoveries"] == [recovery]
+
+
 @pytest.mark.parametrize("device", [0, 1, 2])
 @pytest.mark.parametrize("at_token", [2, 4])
 def test_the_loss_of_a_device_with_replicas_costs_two_token_times_at_most(device: int, at_token: int) -> None:

@@ -2,11 +2,14 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import uvloop
 from support.clusters import cluster
-from support.moving import Shuffle, assert_reference, make, reference_tokens
+from support.in_time import in_time
+from support.moving import Shuffle, assert_reference, make, reference_tokens, simulated
 from support.watching import RecordedRun
 
 from edgeemu.placement.blocks import head
@@ -14,7 +17,6 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.report.rows import OperationRow
 from edgeemu.run.plan import Plan
-from edgeemu.run.simulated import SimulatedBackend
 
 
 @pytest.mark.parametrize("flash", ["true", "false"])
@@ -40,21 +42,24 @@ def test_blocks_that_move_all_the_time_leave_the_text_of_every_sequence_as_it_is
     uvloop.run(main())
 
 
-async def paced_and_simulated(plan: Plan, again: Plan) -> tuple[RecordedRun, RecordedRun]:
-    async with cluster(plan) as run:
-        paced = await run(plan)
-    assert_reference(paced, plan, reference_tokens(plan))
-    simulated = RecordedRun(again, SimulatedBackend(again))
-    await simulated.run()
-    return paced, simulated
+def on_processes(plan: Plan) -> RecordedRun:
+    """Run a plan, whose text is the reference's."""
+
+    async def main() -> RecordedRun:
+        async with cluster(plan) as run:
+            return await run(plan)
+
+    made = uvloop.run(main())
+    assert_reference(made, plan, reference_tokens(plan))
+    return made
 
 
 BUSY = (
-    "time.dilation=8",
     "devices[0].message_overhead=1 ms",
     "devices[1].message_overhead=0.5 ms",
     "devices[1].byte_overhead=200 ns",
 )
+PACES = pytest.mark.parametrize(("busy", "dilation"), [((), 2), (BUSY, 8)], ids=["", "busy"])
 
 
 def transfers(run: RecordedRun) -> list[OperationRow]:
@@ -62,43 +67,62 @@ def transfers(run: RecordedRun) -> list[OperationRow]:
     return sorted((row for row in run.ops if row.sequence < 0), key=lambda row: (row.device, row.start_s))
 
 
+def paced(mode: str, dilation: int) -> tuple[str, ...]:
+    return (f"migration.mode={mode}", "migration.chunk=1 kB", "time.mode=realtime", f"time.dilation={dilation}")
+
+
+def durations_agree(told: RecordedRun, made: RecordedRun) -> bool:
+    """Whether chunks begin and end at the same instants in both, and tokens take as long."""
+    times_s = [[(row.ready_s, row.start_s, row.end_s) for row in transfers(run)] for run in (told, made)]
+    latencies_s = [[row.latency_s for row in run.tokens] for run in (told, made)]
+    return all(
+        len(expected) == len(found) and np.allclose(found, expected, rtol=1e-6, atol=0)
+        for expected, found in (times_s, latencies_s)
+    )
+
+
 @pytest.mark.alone  # messages that wait for a processor are in the order of arrivals only on a host that is in time
-@pytest.mark.parametrize("busy", [(), BUSY], ids=["", "busy"])
-def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says(busy: tuple[str, ...]) -> None:
-    changes = ("migration.mode=pause", "time.mode=realtime", "migration.chunk=1 kB", *busy)
-    plan, again = (make(*changes, decide=Shuffle(3, 0.2)) for _ in range(2))
-    paced, simulated = uvloop.run(paced_and_simulated(plan, again))
-    assert paced.migrations
-    sent, taken_in = ([row for row in transfers(paced) if row.block == block] for block in ("send", "receive"))
+@PACES
+def test_migrations_that_are_waited_for_take_the_time_that_the_simulator_says(
+    busy: tuple[str, ...], dilation: int
+) -> None:
+    def plan_of(dilation: int) -> Plan:
+        return make(*paced("pause", dilation), *busy, decide=Shuffle(3, 0.2))
+
+    told = simulated(plan_of(dilation))
+    made = in_time(lambda slower: on_processes(plan_of(slower)), partial(durations_agree, told), dilation)
+    assert made.migrations
+    sent, taken_in = ([row for row in transfers(made) if row.block == block] for block in ("send", "receive"))
     assert bool(sent) == bool(taken_in) == bool(busy)
-    assert [row.device for row in transfers(paced)] == [row.device for row in transfers(simulated)]
-    for row, told in zip(transfers(paced), transfers(simulated), strict=True):
-        assert (row.sequence, row.block) == (told.sequence, told.block)
-        assert (row.ready_s, row.start_s, row.end_s) == pytest.approx(
-            (told.ready_s, told.start_s, told.end_s), rel=1e-6
-        )
-    assert [(row.epoch, row.block, row.bytes) for row in simulated.migrations] == [
-        (row.epoch, row.block, row.bytes) for row in paced.migrations
-    ]
-    for a, b in zip(simulated.tokens, paced.tokens, strict=True):
-        assert b.latency_s == pytest.approx(a.latency_s, rel=1e-6)
+    what = [[(row.device, row.sequence, row.block) for row in transfers(run)] for run in (made, told)]
+    assert what[0] == what[1]
+    assert durations_agree(told, made)
+    moved = [[(row.epoch, row.block, row.bytes) for row in run.migrations] for run in (made, told)]
+    assert moved[0] == moved[1]
 
 
-@pytest.mark.parametrize("busy", [(), BUSY], ids=["", "busy"])
-def test_migrations_in_the_background_take_the_time_that_the_simulator_says(busy: tuple[str, ...]) -> None:
+@PACES
+def test_migrations_in_the_background_take_the_time_that_the_simulator_says(
+    busy: tuple[str, ...], dilation: int
+) -> None:
     """That a copy is through may be noticed one token later where the host is late: times are not equal to the bit."""
 
     def gather(_view: ClusterView, current: Placement | None) -> Placement:
         assert current is not None
         return current.moved([head(0, group) for group in range(4)], 2)
 
-    changes = ("migration.mode=precopy", "time.mode=realtime", "migration.chunk=1 kB", *busy)
-    plan = make(*changes, decide=gather)
-    paced, simulated = uvloop.run(paced_and_simulated(plan, plan))
-    assert [row.block for row in simulated.migrations] == [row.block for row in paced.migrations]
-    assert {row.outcome for row in paced.migrations} == {"committed"}
-    total_s = [sum(row.latency_s for row in run.tokens) for run in (simulated, paced)]
-    assert total_s[1] == pytest.approx(total_s[0], rel=0.05)
+    def plan_of(dilation: int) -> Plan:
+        return make(*paced("precopy", dilation), *busy, decide=gather)
+
+    def total_s(run: RecordedRun) -> float:
+        return sum(row.latency_s for row in run.tokens)
+
+    told = simulated(plan_of(dilation))
+    as_long = pytest.approx(total_s(told), rel=0.05)
+    made = in_time(lambda slower: on_processes(plan_of(slower)), lambda run: total_s(run) == as_long, dilation)
+    assert [row.block for row in told.migrations] == [row.block for row in made.migrations]
+    assert {row.outcome for row in made.migrations} == {"committed"}
+    assert total_s(made) == as_long
 
 
 def test_a_receiver_without_room_refuses_and_the_old_placement_stays() -> None:

@@ -21,5 +21,5 @@ def test_a_stopped_device_is_named(links: str) -> None:
     if links == "hybrid":
         assert certificate["stalled_s"]["b"] > 0.25
     else:
-        (pause,) = [pause for pause in certificate["pauses"] if pause["wall_s"] > 0.25]
-        assert pause["step"] >= STALL.token  # how much later depends on how soon this host wakes who stops the device
+        # How much later depends on how soon this host wakes who stops the device; it may have pauses of its own.
+        assert any(pause["wall_s"] > 0.25 and pause["step"] >= STALL.token for pause in certificate["pauses"])
