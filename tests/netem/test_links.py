@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from math import sqrt
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import msgspec
@@ -65,12 +65,12 @@ def joined() -> Iterator[Joined]:
 
 
 def delay_s_of(hosts: Hosts, source: int, target: int, expected_s: float, tolerance_s: float = 0.5e-3) -> float:
-    """The median delay of packets. A host that is busy elsewhere makes it longer: the least of several, if need be."""
+    """The delay of the quickest quarter of packets: a busy host adds to that of others. Repeated if need be."""
     found_s = float("inf")
     for _ in range(8):
         took_s = [took for _, took in hosts.packets(source, target, count=41, gap_s=0.01, at_most=41)]
         assert min(took_s) > expected_s - tolerance_s
-        found_s = min(found_s, median(took_s))
+        found_s = min(found_s, quantiles(took_s, n=4)[0])
         if abs(found_s - expected_s) <= tolerance_s:
             break
     return found_s
@@ -110,11 +110,20 @@ def test_a_mebibyte_takes_what_its_bandwidth_says(joined: Joined, bandwidth_bps:
 
 
 def test_jitter_spreads_delays_evenly_round_the_delay(joined: Joined) -> None:
+    """Of their least, their median, and the distance of the quarters. A host that is busy elsewhere gets five tries."""
     hosts = joined(pair(Link(100e6, 0.01, jitter_s=0.004)))
-    took_s = sorted(took for _, took in hosts.packets(0, 1, count=400, gap_s=0.005, at_most=400))
-    assert took_s[0] == pytest.approx(0.006, abs=0.6e-3)  # a busy host adds to the longest only
-    assert took_s[200] == pytest.approx(0.01, abs=4 * 0.004 / sqrt(3 * 400) + 0.8e-3)
-    assert took_s[300] - took_s[100] == pytest.approx(0.004, abs=1.2e-3)
+    asked = (
+        pytest.approx(0.006, abs=0.6e-3),
+        pytest.approx(0.01, abs=4 * 0.004 / sqrt(3 * 400) + 0.8e-3),
+        pytest.approx(0.004, abs=1.2e-3),
+    )
+    found: tuple[float, ...] = ()
+    for _ in range(5):
+        took_s = sorted(took for _, took in hosts.packets(0, 1, count=400, gap_s=0.005, at_most=400))
+        found = took_s[0], took_s[200], took_s[300] - took_s[100]
+        if found == asked:
+            break
+    assert found == asked
 
 
 def within(share: float, count: int) -> Any:
