@@ -110,7 +110,7 @@ def test_a_mebibyte_takes_what_its_bandwidth_says(joined: Joined, bandwidth_bps:
 
 
 def test_jitter_spreads_delays_evenly_round_the_delay(joined: Joined) -> None:
-    """Of their least, their median, and the distance of the quarters. A host that is busy elsewhere gets five tries."""
+    """The least, the median, and the distance of the quarters. A host that is busy elsewhere gets five tries."""
     hosts = joined(pair(Link(100e6, 0.01, jitter_s=0.004)))
     asked = (
         pytest.approx(0.006, abs=0.6e-3),

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from math import inf
 
 import msgspec
 
@@ -65,8 +64,9 @@ class ProcessFailures:
         await self._time.reach(at_s)
         await self._devices.stop(self._device(device))
         self._cancel_alarm(device)
-        self._presence.stands_still(device, for_good=self._is_noticed(at_s, until_s))
-        if until_s < inf:
+        for_good = self._is_noticed(at_s, until_s)
+        self._presence.stands_still(device, for_good=for_good)
+        if not for_good:
             left_s = clock.dilation * (until_s - self._time.now_s())
             self._alarms[device] = asyncio.get_running_loop().call_later(left_s, self._go_on, device)
 
@@ -105,6 +105,7 @@ class ProcessFailures:
         await self._time.complete()
         epoch = self._installed.next_epoch()
         await self._session.ask_all(protocol_in.Halt(epoch))
+        await self._session.catch_up()  # also what those have said before that stand still, and do not answer
         self._installed.install(self._installed.program, epoch)
         tokens = self._time.halt(at_s)
         self._reports.give_up()

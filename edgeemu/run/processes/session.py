@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from edgeemu.device import codec, protocol_in, protocol_out
-from edgeemu.errors import EdgeemuError, InfeasibleError, RequestError, RunError
+from edgeemu.errors import EdgeemuError, RunError
 from edgeemu.host.device_exit import DeviceExit
 from edgeemu.host.stopped import LOOK_EVERY_S, what_they_do
 from edgeemu.links import messages
@@ -19,6 +19,7 @@ from edgeemu.links.interface import LinkLostError
 from edgeemu.links.netns import protocol
 from edgeemu.links.unix_sockets import UnixSockets, socket_path
 from edgeemu.run.processes.addresses import Addresses
+from edgeemu.run.processes.failure_errors import error_of
 from edgeemu.run.processes.looks import Looks
 from edgeemu.run.processes.losses import Losses
 from edgeemu.run.processes.presence import Presence
@@ -37,14 +38,6 @@ Unasked = (
 ANSWER_TIMEOUT_S = 600.0  # a run in which no device sends anything for so long will not go on
 _LAST_MESSAGE_S = 0.2
 _ROOM_EVERY_S = 1e-3  # between two looks whether a receiver has room
-_FAILURES: dict[str, type[EdgeemuError]] = {"out of memory": InfeasibleError, "model file": RequestError}
-
-
-def _failure(failure: protocol_out.Failure | protocol.Failed) -> EdgeemuError:
-    if isinstance(failure, protocol.Failed):
-        return RunError(f"kernel links: {failure.message}")
-    return _FAILURES.get(failure.kind, RunError)(f"{failure.name}: {failure.message}")
-
 
 _Message = protocol_out.FromDevice | protocol.Answer | DeviceExit | messages.WireError
 
@@ -173,6 +166,11 @@ class Session(Addresses):
             self._on_unasked(message)
         return done()
 
+    async def catch_up(self) -> None:
+        """Hand on all that devices have said until now. Raises: as `receive`."""
+        self._read_all()
+        await self._receive(protocol_out.Bye, math.inf, lambda: not self._inbox)
+
     async def _receive(self, kind: type[Answer], limit_s: float, done: Callable[[], bool]) -> Answer | None:
         """Return the next message of a kind; None if something else is done before, or the time is over."""
         loop = asyncio.get_running_loop()
@@ -209,7 +207,7 @@ class Session(Addresses):
             case protocol_out.Failure(kind="link"):
                 raise await self._cause_of(message)
             case protocol_out.Failure() | protocol.Failed():
-                raise _failure(message)
+                raise error_of(message)
             case messages.WireError():
                 raise message
             case DeviceExit() if self.presence.is_over(message) or (self._stopping and message.status == 0):
@@ -230,8 +228,7 @@ class Session(Addresses):
 
     def take_leave(self, device: int) -> str:
         """Hand on what a device whose process has ended has said, and forget it. Return its failure, if it told one."""
-        while self._sockets.has_some and self._read():
-            pass
+        self._read_all()
         name, failure = self.presence.names[device], ""
         inbox, self._inbox = self._inbox, deque()
         for message in inbox:
@@ -279,16 +276,16 @@ class Session(Addresses):
         """Return why a connection was lost: the failure or death of the device at its other end, if one follows."""
         while (message := await self._next(_LAST_MESSAGE_S, protocol_out.Failure)) is not None:
             if isinstance(message, protocol_out.Failure) and message.kind != "link":
-                return _failure(message)
+                return error_of(message)
             if isinstance(message, DeviceExit) and message.status != 0:
                 return await self._error_of(message)
-        return _failure(lost)
+        return error_of(lost)
 
     async def _error_of(self, ended: DeviceExit) -> EdgeemuError:
         """Return why a device ended: its last message, which may arrive after the news, or how its process died."""
         while (message := await self._next(_LAST_MESSAGE_S, protocol_out.Failure)) is not None:
             if isinstance(message, protocol_out.Failure) and message.name == ended.name:
-                return _failure(message)
+                return error_of(message)
         return self._explain(ended, self._held.get(ended.name, {}))
 
     async def _send(self, address: str, frame: bytes) -> None:
@@ -298,6 +295,10 @@ class Session(Addresses):
             while not self._sockets.offer(address, message):
                 await asyncio.sleep(_ROOM_EVERY_S)
                 self._looks.at_devices(self.losses, asyncio.get_running_loop().time())
+
+    def _read_all(self) -> None:
+        while self._sockets.has_some and self._read():
+            pass
 
     def _read(self) -> bool:
         """Read what has arrived. What cannot be read is raised where a message is awaited: then this is False."""
