@@ -151,6 +151,8 @@ class MemorySession(Session):
     async def _send(self, address: str, frame: bytes) -> None:
         self._network.request(int(address.rpartition("r")[2]), frame)
 
+    def _read_all(self) -> None: ...
+
     async def _next(self, timeout_s: float, awaited: type[object]) -> Any:
         while not self._inbox:
             if not self._network.run_some():
