@@ -58,7 +58,7 @@ class Controller:
             self.migrator,
             self.decider,
             self._open,
-            self._complete,
+            self._complete_at_loss,
             self._replicator,
         )
         self._opened = 0  # sequences that devices know
@@ -204,6 +204,11 @@ class Controller:
             await self._apply_events(following)
         await self.recovery.replicate(at_s)
         return following
+
+    async def _complete_at_loss(self, token: SampledToken) -> None:
+        """Take a token whose step could not be given up any more, and record what it took: a recovery may be long."""
+        await self._complete(token)
+        self._record()
 
     async def _decide(self, following: Due) -> None:
         """Ask the policy before a step if it is time to; the step is delayed by the decision."""

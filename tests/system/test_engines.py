@@ -163,10 +163,13 @@ def test_paced_tokens_are_the_references_and_take_the_time_that_is_simulated(
     def decode_s(run: RecordedRun) -> list[float]:
         return [row.latency_s for row in run.tokens[1:]]
 
-    told = uvloop.run(simulated(plan_of(1)))
-    as_long = pytest.approx(decode_s(told), rel=1e-6)
-    made = in_time(lambda dilation: run_all([plan_of(dilation)])[0], lambda run: decode_s(run) == as_long, 2)
-    assert texts(made, plan_of(1)) == decoded(plan_of(1))[0]
+    def on_processes(dilation: int) -> RecordedRun:
+        (made,) = run_all([plan := plan_of(dilation)])
+        assert texts(made, plan) == decoded(plan)[0]
+        return made
+
+    as_long = pytest.approx(decode_s(uvloop.run(simulated(plan_of(1)))), rel=1e-6)
+    made = in_time(on_processes, lambda run: decode_s(run) == as_long, 2)
     assert decode_s(made) == as_long
 
 

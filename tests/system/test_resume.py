@@ -82,11 +82,7 @@ def assert_goes_on(old: Path, new: RunResult, *settings: str) -> None:
     assert facts["run"] == old.name
     before, tokens = rows(old, "tokens"), rows(new.directory, "tokens")
     kept = [row for row in before if row["emulated_s"] <= facts["at_s"]]
-    written = {(row["sequence"], row["step"]) for row in rows(old, "ops") if row["block"] == "lm_head"}
-    whole = [row for row in before if all((row["sequence"], step) in written for step in range(row["step"] + 1))]
-    assert len(kept) >= len(whole)
-    if "time.mode=realtime" not in settings:  # else a host that is late may have written even less
-        assert len(kept) >= len(before) - 3  # how the last were computed may not have been written any more
+    assert len(kept) >= len(before) - 3  # how the last were computed may not have been written any more
     assert tokens[: len(kept)] == kept
     assert facts["at_s"] == max((row["emulated_s"] for row in kept), default=0.0)
     assert min(row["emulated_s"] for row in tokens[len(kept) :]) > facts["at_s"]

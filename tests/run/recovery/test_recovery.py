@@ -1,15 +1,25 @@
 """Simulated runs that lose devices: every token comes, what is lost is placed anew, and it costs what it must."""
 
+import asyncio
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.failing_simulated import ALL, DEVICES, Ran, ran
+from support.failing_simulated import ALL, DEVICES, TEXT, Ran, ran
 
 from edgeemu.errors import InfeasibleError, RunError
 from edgeemu.report.critical.critical_path import TimePart, critical_paths
 from edgeemu.report.rows import NO_STEP
+from edgeemu.report.rows_in_memory import RowsInMemory
+from edgeemu.run.backend import SampledToken
+from edgeemu.run.controller import Controller
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.observer import Silent
 from edgeemu.run.recovery import fill_caches
+from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.run.watcher import Watcher
+from edgeemu.scenario.load import parse_scenario
 
 
 def test_an_exit_costs_what_is_read_and_computed_again() -> None:
@@ -29,6 +39,32 @@ def test_an_exit_costs_what_is_read_and_computed_again() -> None:
     slowest = max(hit.records.rows["tokens"], key=lambda token: token.latency_s)
     assert slowest.released_s == row.restored_s
     assert hit.end_s > calm.end_s + (row.restored_s - row.began_s) / 2
+
+
+def test_tokens_that_are_taken_at_a_loss_are_recorded_with_what_they_took() -> None:
+    """A controller that is late takes them when steps are given up; it can be killed in the recovery that follows."""
+    changes = ("workload.concurrency=3", "faults=[{at: 10 ms, device: b-1, fault: crash}]")
+    plan, records = make_plan(parse_scenario(TEXT, "failing", changes)), RowsInMemory()
+    late, recorded = list[SampledToken](), []
+
+    class LateToAsk(SimulatedBackend):
+        async def next_token(self, by_s: float | None = None) -> SampledToken | None:
+            token = await super().next_token(by_s)
+            while by_s == 0.01 and token is not None:
+                late.append(token)
+                token = await super().next_token(by_s)
+            return token
+
+        async def halt(self, at_s: float) -> list[SampledToken]:
+            return [*late, *await super().halt(at_s)]
+
+        async def rewind(self, rows: Mapping[int, int], layers: int, kept: Mapping[int, int]) -> None:
+            computed = [(row.sequence, row.step) for row in records.rows["ops"] if row.block == "lm_head"]
+            recorded.append((sorted(row[:2] for row in records.rows["tokens"]), sorted(computed)))
+            await super().rewind(rows, layers, kept)
+
+    asyncio.run(Controller(plan, LateToAsk(plan), Silent(), records).run())
+    assert recorded == [([(0, 0), (1, 0), (2, 0)],) * 2]
 
 
 def test_a_device_that_holds_nothing_costs_nothing() -> None:
