@@ -6,17 +6,18 @@ from typing import NamedTuple
 
 from edgeemu.cluster.links import Change
 from edgeemu.errors import EdgeemuError, InfeasibleError
-from edgeemu.placement.placement import Placement, moves
+from edgeemu.placement.placement import Placement, is_divided, moves
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal
 from edgeemu.policies.view.migration_memory import refusing_devices
+from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.still import changed_by_more, is_still
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.alarm import Alarm
 from edgeemu.run.ask_policy import Answer, first_decision, next_decision
 from edgeemu.run.backend import Measurements
-from edgeemu.run.explorer import Explorer, Pair, hopeful, used
+from edgeemu.run.explorer import Explorer, Pair, hopeful, used, used_by_blocks
 from edgeemu.run.measured_changes import Views, changes_in_words
 from edgeemu.run.plan import Plan
 from edgeemu.run.policy_process.separate_policy import SeparatePolicy
@@ -210,9 +211,17 @@ class Decider:
         self._rows.append(DecisionRow(*step[:2], "explored", answer.took_s, charged_s, answer.problem))
         wanted = set[Pair]()
         if answer.placement is not current:
-            wanted = pairs & used(self._plan.compiled(answer.placement), current, answer.placement)
+            wanted = pairs & self._used(current, answer.placement)
             await self._devices.probe(sorted(wanted), step, at_s)
         return wanted, Decision(current, step, at_s, took_s + answer.took_s)
+
+    def _used(self, old: Placement, new: Placement) -> set[Pair]:
+        """Return the links that a new placement's steps, and the moves to it, use."""
+        shape = self._plan.model.shape
+        relayed = self._plan.scenario.sharding.collectives == "relay"
+        if relayed or is_divided(old, shape.n_layers) or is_divided(new, shape.n_layers):
+            return used(self._plan.compiled(new), old, new)
+        return used_by_blocks(layout_of(old, shape), layout_of(new, shape))
 
     def _note_left(self, current: Placement) -> None:
         """Note the placement that was left, if it has changed since the last turn."""

@@ -8,9 +8,13 @@ bytes. As long as it is still slow, or the policy does not want it, the time to 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray, PlacementArrays, moved_blocks
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.placement.program import Program
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_factors import LinkFactors, are_among
 
 FIRST_TOKENS, MOST_TOKENS = 4, 16  # from a measurement of a link, or a question about it, to the next question
 
@@ -63,13 +67,28 @@ class Explorer:
 
 def hopeful(view: ClusterView, pairs: set[Pair]) -> ClusterView:
     """Return the view in which some links are as the scenario has them."""
-    better = {pair: (1.0 / view.observed[pair][0], 1.0 / view.observed[pair][1]) for pair in pairs}
-    observed = {pair: factors for pair, factors in view.observed.items() if pair not in pairs}
-    outlook = view.outlook.without(pairs)
-    return replace(view, links=view.links.scaled(better), observed=observed, outlook=outlook, still=0)
+    observed = LinkFactors.of(view.observed)
+    asked = are_among(observed.sources, observed.targets, pairs)  # [n_pairs]
+    slow, outlook = observed.some(asked), view.outlook.without(pairs)
+    better = LinkFactors(slow.sources, slow.targets, 1.0 / slow.delay, 1.0 / slow.per_bit)
+    return replace(view, links=view.links.scaled(better), observed=observed.some(~asked), outlook=outlook, still=0)
 
 
 def used(program: Program, old: Placement, new: Placement) -> set[Pair]:
     """Return the links that a new placement's steps, and the moves to it, use."""
     steps = {(op.device, target) for op in program.ops for target in op.to if target != op.device}
     return steps | {(move.source, move.target) for move in moves(old, new)}
+
+
+def used_by_blocks(old: PlacementArrays, new: PlacementArrays) -> set[Pair]:
+    """Return what `used` does where no block is divided and nothing is relayed, without the program.
+
+    Of many layers that takes longer than a decision.
+    """
+    before = np.append(new.embed, new.ffn[:-1])  # [n_layers] that have x when a layer begins
+    ends = np.array([new.embed]), np.array([new.lm_head])
+    ways: list[tuple[IntArray, ...]] = [(before, new.proj), (new.proj, new.ffn), (new.ffn[-1:], ends[1]), ends[::-1]]
+    ways += [np.broadcast_arrays(before[:, None], new.heads), np.broadcast_arrays(new.heads, new.proj[:, None])]
+    ways += [(each.sources, each.targets) for each in moved_blocks(old, new)]
+    found = {pair for way in ways for pair in zip(*(each.ravel().tolist() for each in way), strict=True)}
+    return {(source, target) for source, target in found if source != target}

@@ -1,16 +1,24 @@
 """Links that nothing uses are measured again, after twice as long each time."""
 
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, permutations
 
-from support.builders import LLAMA
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import LLAMA, QUICK, placements, shapes, view
 
+from edgeemu.cluster.devices import Compute
+from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind, all_blocks, ffn, shards
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
-from edgeemu.run.explorer import FIRST_TOKENS, MOST_TOKENS, Explorer, used
+from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.run.explorer import FIRST_TOKENS, MOST_TOKENS, Explorer, hopeful, used, used_by_blocks
 
 LINK = (0, 1)
+FACTOR = st.floats(0.1, 50.0)
 
 
 def test_the_time_to_the_next_measurement_doubles() -> None:
@@ -62,6 +70,31 @@ def test_both_directions_of_a_link_are_asked_for_together() -> None:
             explorer.asked(pairs, (), doubtful)
             together.append(len(pairs))
     assert set(together[2:]) == {2}
+
+
+@QUICK
+@given(st.data())
+def test_links_of_undivided_blocks_are_those_of_their_program(data: st.DataObject) -> None:
+    shape = data.draw(shapes())
+    old, new = (data.draw(placements(shape, 4)) for _ in range(2))
+    layouts = (PlacementArrays.of(each, shape) for each in (old, new))
+    assert used_by_blocks(*layouts) == used(compile_routes(new, shape), old, new)
+
+
+@QUICK
+@given(st.dictionaries(st.tuples(st.integers(0, 5), st.integers(0, 5)), st.tuples(FACTOR, FACTOR)), st.data())
+def test_links_are_hoped_to_be_as_the_scenario_has_them(
+    observed: dict[tuple[int, int], tuple[float, float]], data: st.DataObject
+) -> None:
+    observed = {pair: factors for pair, factors in observed.items() if pair[0] != pair[1]}
+    pairs = set(data.draw(st.lists(st.sampled_from(sorted(observed)), unique=True))) if observed else set()
+    seen = view(LLAMA, [2**40] * 6, [Compute(1e9, 1e9, 0.0)] * 6, 9, 30)
+    slow = replace(seen, links=seen.links.scaled(observed), observed=LinkFactors.of(observed))
+    hoped = hopeful(slow, pairs)
+    assert dict(hoped.observed) == {pair: each for pair, each in observed.items() if pair not in pairs}
+    for a, b in permutations(range(6), 2):
+        nominal = seen if (a, b) in pairs else slow
+        assert hoped.links.pair(a, b, 8e3) == pytest.approx(nominal.links.pair(a, b, 8e3))
 
 
 def test_links_are_used_by_steps_and_by_shards_that_move() -> None:

@@ -13,9 +13,9 @@ from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, OperationKinds
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import KEPT, MOST_DEVICES, TURN
+from edgeemu.policies.view.history import KEPT, TURN
 from edgeemu.policies.view.link_estimates import LinkEstimates
-from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
+from edgeemu.policies.view.link_factors import MOST_DEVICES, Factors, LinkFactors, Pair
 from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, LinkMatrix, ScaledMatrix
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 from edgeemu.policies.view.scaling import Scaling

@@ -6,7 +6,8 @@ import numpy as np
 
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks, place_of, slowness
 from edgeemu.policies.compiled.watch_operations import DeviceTimes
-from edgeemu.policies.view.history import KEPT, MOST_DEVICES, TURN
+from edgeemu.policies.view.history import KEPT, TURN
+from edgeemu.policies.view.link_factors import MOST_DEVICES
 from edgeemu_kernels.arrays import Floats, Ints
 
 NOWHERE = -1  # in place of the place of a time that has never turned

@@ -12,12 +12,13 @@ from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect
 from edgeemu.policies.search.going_back import earlier_layouts, from_now
-from edgeemu.policies.search.halfway import halfway
+from edgeemu.policies.search.halfway import halfway, halfway_of_blocks
 from edgeemu.policies.search.pipeline_programs import pipelines
 from edgeemu.policies.search.pipeline_stages import StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
+from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.step_time import StepTimes
 
 
@@ -94,10 +95,19 @@ def half_that_pays(
     `prices`: those of moves; None: the current placement has to be left, whatever that takes. None: there is no half.
     """
     shape = view.costs.shape
-    middle = halfway(view, current, target.placement(shape))
-    if middle is None or prices is None or prices.costs is None:
-        return middle
-    layouts = PlacementArrays.of(current, shape), PlacementArrays.of(middle, shape), target
-    steps_s = [round_s(times, layout, view.sequences) for layout in layouts]
-    ways_s = sum(prices.costs.migration_s(*pair) for pair in pairwise(layouts))
-    return middle if prices.pays_by_halves(steps_s, ways_s, view.interval_tokens) else None
+    old = layout_of(current, shape)
+    if view.by_layer is None:
+        middle = halfway_of_blocks(view, old, target)
+    else:
+        found = halfway(view, current, target.placement(shape))
+        middle = None if found is None else PlacementArrays.of(found, shape)
+    if middle is None:
+        return None
+    if prices is not None and prices.costs is not None:
+        layouts = old, middle, target
+        steps_s = [round_s(times, layout, view.sequences) for layout in layouts]
+        ways_s = sum(prices.costs.migration_s(*pair) for pair in pairwise(layouts))
+        if not prices.pays_by_halves(steps_s, ways_s, view.interval_tokens):
+            return None
+    placement = middle.placement(shape)
+    return None if view.has_refused(placement) else placement

@@ -23,13 +23,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_factors import MOST_DEVICES, LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 
 TURN = 1.25  # a time that has changed by this factor from the extreme before
 KEPT = 4  # durations between turns from which the next is expected
-MOST_DEVICES = 2**31  # so that a pair of them is one number
 
 
 # Rows of what is known of a course

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
+from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair, are_among
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.scaling import NO_NUMBER, PairNumbers, Scaling, in_order
 from edgeemu.timeline.columns import table
@@ -235,7 +235,7 @@ class LinkEstimates:
         found = self.factors()
         slow = np.maximum(found.delay, found.per_bit) >= worse  # [n_pairs]
         if others:
-            slow |= np.isin(self._codes, [source * self._n_devices + target for source, target in others])
+            slow |= are_among(found.sources, found.targets, others)
         which = slow.nonzero()[0]
         if not len(which):
             return {}

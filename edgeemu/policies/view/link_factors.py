@@ -1,12 +1,13 @@
 """Measured delay, and measured time per bit, of some links, as multiples of the nominal values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 
+MOST_DEVICES = 2**31  # so that a pair of them is one number
 _NOMINAL = 1e-9  # a difference of factors that is rounding
 
 Pair = tuple[int, int]  # source, target
@@ -37,7 +38,11 @@ class LinkFactors(Factors):
     def other_than_nominal(self) -> "LinkFactors":
         """Only the pairs whose delay, or time per bit, is not nominal."""
         other = (np.abs(self.delay - 1.0) > _NOMINAL) | (np.abs(self.per_bit - 1.0) > _NOMINAL)  # [n_pairs]
-        return LinkFactors(self.sources[other], self.targets[other], self.delay[other], self.per_bit[other])
+        return self.some(other)
+
+    def some(self, which: NDArray[np.bool_]) -> "LinkFactors":
+        """Some of the pairs: [n_pairs]."""
+        return LinkFactors(self.sources[which], self.targets[which], self.delay[which], self.per_bit[which])
 
     def __getitem__(self, pair: Pair) -> tuple[float, float]:
         source, target = pair
@@ -51,6 +56,15 @@ class LinkFactors(Factors):
 
     def __len__(self) -> int:
         return len(self.sources)
+
+
+def are_among(sources: IntArray, targets: IntArray, pairs: Collection[Pair]) -> NDArray[np.bool_]:
+    """Whether each of some links is one of the pairs: [n], [n] -> [n]."""
+    wanted = np.sort(np.array([source * MOST_DEVICES + target for source, target in pairs], np.int64))
+    codes = sources * MOST_DEVICES + targets  # [n]
+    at = np.searchsorted(wanted, codes)  # [n]
+    found: NDArray[np.bool_] = np.append(wanted, -1)[at] == codes  # no link is -1
+    return found
 
 
 def largest_log_change(before: Factors, after: Factors) -> float:

@@ -34,7 +34,8 @@ class Sizes:
             Kind.FFN: costs.weight_bytes(ffn(0)),
             Kind.LM_HEAD: costs.weight_bytes(LM_HEAD),
         }
-        self.group = costs.weight_bytes(head(0, 0)) + caches_bytes(costs, total, concurrent)
+        self.caches = caches_bytes(costs, total, concurrent)  # of a group
+        self.group = costs.weight_bytes(head(0, 0)) + self.caches
         self.norm = costs.norm_bytes()
         tied = shape.tied_embeddings
         self.shared = costs.table_bytes() if tied else 0  # embed and lm_head together

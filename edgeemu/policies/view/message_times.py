@@ -79,6 +79,7 @@ class BusyHeads:
         computes = [device.compute for device in view.devices]
         self._message_s, self._byte_s = np.array([(each.message_s, each.byte_s) for each in computes]).T  # [n_devices]
         self._x_s = self._message_s + self._byte_s * hidden_bits / 8.0  # [n_devices]
+        self._stages_s = dict[tuple[int, int, bytes, bytes], float]()  # placements share most layers
 
     def busy_s(self, device: int, bits: float) -> float:
         """How long a message keeps a device busy."""
@@ -87,10 +88,18 @@ class BusyHeads:
     def stage_s(self, source: int, gather: int, devices: IntArray, heads_s: FloatArray, bits: FloatArray) -> float:
         """Time from x at `source` until it and all outputs are at `gather`.
 
-        `heads_s` and `bits`: time and output of the heads of each of `devices`, [m].
+        `heads_s` and `bits`: time and output of the heads of each of `devices`, [m], which ascend.
         """
+        key = source, gather, devices.tobytes(), bits.tobytes()
+        if key not in self._stages_s:
+            self._stages_s[key] = self._computed_s(source, gather, devices, heads_s, bits)
+        return self._stages_s[key]
+
+    def _computed_s(self, source: int, gather: int, devices: IntArray, heads_s: FloatArray, bits: FloatArray) -> float:
         wire, x_taken_s = self._wire, self._x_s.copy()  # [n_devices]
-        to = np.union1d(devices, gather)
+        at = int(devices.searchsorted(gather))
+        here = at < len(devices) and devices[at] == gather
+        to = devices if here else np.concatenate([devices[:at], [gather], devices[at:]])
         to = to[to != source]  # [r] in the order in which x leaves for them
         left_s, x_s = np.zeros_like(x_taken_s), np.zeros_like(x_taken_s)  # [n_devices] x has left; is there
         sent_s = np.arange(1, len(to) + 1) * x_taken_s[source]  # [r]

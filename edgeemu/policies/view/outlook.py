@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_factors import LinkFactors, are_among
 
 Pair = tuple[int, int]  # source, target
 _Floats = NDArray[np.float64]
@@ -95,8 +95,7 @@ class Outlook(NamedTuple):
 
     def without(self, pairs: Collection[Pair]) -> Self:
         """Return the outlook without what is known of some links."""
-        ends = zip(self.sources.tolist(), self.targets.tolist(), strict=True)
-        left = np.array([pair not in pairs for pair in ends], np.bool_)  # [n_pairs]
+        left = ~are_among(self.sources, self.targets, pairs)  # [n_pairs]
         of_links = Forecasts(*(each[..., left] for each in self.of_links))
         return self._replace(sources=self.sources[left], targets=self.targets[left], of_links=of_links)
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import LLAMA, QUICK, view
+from support.builders import LLAMA, QUICK, placements, view
 from support.drawn_shares import EVERYONE, N, some_shares
 from support.several import simulated
 
 from edgeemu.cluster.devices import Compute
+from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import EMBED, LM_HEAD, layer_blocks
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.search.halfway import halfway
+from edgeemu.policies.search.halfway import halfway, halfway_of_blocks
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.shares import ShareArrays
@@ -104,6 +105,15 @@ def test_both_migrations_have_room(old: ShareArrays, new: ShareArrays, number: i
     assert not refusing_devices(seen, before, middle)
     assert not refusing_devices(seen, middle, after)
     assert all(device in (before.owner.get(block), after.owner.get(block)) for block, device in middle.owner.items())
+
+
+@given(data=st.data(), number=st.integers(0, 2**32))
+@QUICK
+def test_undivided_blocks_have_the_same_half(data: st.DataObject, number: int) -> None:
+    before, after = (data.draw(placements(SHAPE, N)) for _ in range(2))
+    seen = roomy(before, after, slack=random.Random(number).uniform(1.0, 1.5))
+    found = halfway_of_blocks(seen, *(PlacementArrays.of(each, SHAPE) for each in (before, after)))
+    assert (None if found is None else found.placement(SHAPE)) == halfway(seen, before, after)
 
 
 def test_a_pipeline_for_which_devices_are_too_full_is_reached_over_another() -> None:

@@ -13,6 +13,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import PlacementArrays, assign_all_groups, assign_groups
 from edgeemu.placement.blocks import Kind, all_blocks, ffn, head, proj
 from edgeemu.placement.memory import usages
+from edgeemu.policies.view.blocks_refused import refuses
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom, union_fits
 from edgeemu.policies.view.migration_memory import refusing_devices
@@ -120,6 +121,21 @@ def test_no_device_refuses_a_migration_for_which_there_is_room(data: st.DataObje
     if MemoryHeadroom.of(seen, before).fits() and union_fits(seen, before, after):
         assert refusing_devices(seen, old, new) == []
     assert MoveCosts(seen).migration_s(before, after) == pytest.approx(migration_s(seen, old, new))
+
+
+@QUICK
+@given(st.data())
+def test_devices_refuse_what_they_refuse_one_by_one(data: st.DataObject) -> None:
+    """At any place of the sequence, and where steps continue until the switch, for which caches must have room."""
+    shape, some_tokens = data.draw(shapes()), st.integers(1, 30)
+    memory_bytes = data.draw(st.lists(st.integers(4_000, 60_000), min_size=N, max_size=N))
+    seen = view(shape, memory_bytes, [Compute(1e9, 1e9, 0.0)] * N, 9, 30)
+    concurrent = data.draw(st.sampled_from([(), (30,), (24, 17, 3)]))
+    seen = with_workload(seen, concurrent=concurrent, length=data.draw(some_tokens), cached=data.draw(some_tokens))
+    seen = replace(seen, precopy=data.draw(st.booleans()), weights_on_flash=data.draw(st.booleans()))
+    old, new = (data.draw(placements(shape, N)) for _ in range(2))
+    before, after = (PlacementArrays.of(placement, shape) for placement in (old, new))
+    assert np.flatnonzero(refuses(seen, before, after)).tolist() == refusing_devices(seen, old, new)
 
 
 def test_groups_stay_where_they_can() -> None:
