@@ -10,9 +10,10 @@ from edgeemu.placement.arrays import IntArray, PlacementArrays, assign_groups
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import ends_meeting
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.held_heads import HeldHeads
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
-from edgeemu.policies.view.step_time import MANY, HeldHeads, StepTimes
+from edgeemu.policies.view.step_time import MANY, StepTimes
 
 UNPLACED = -1
 ENDS = (Kind.LM_HEAD, Kind.EMBED)

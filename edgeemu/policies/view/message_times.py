@@ -9,15 +9,16 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.held_heads import HeldHeads
 from edgeemu.policies.view.link_matrix import FloatArray
 
 
 def taken_in(
-    begin_s: FloatArray | np.float64,
+    begin_s: FloatArray,
     arrived_s: FloatArray,
     taken_s: FloatArray,
-    x_s: FloatArray | np.float64,
-    x_taken_s: FloatArray | np.float64,
+    x_s: FloatArray,
+    x_taken_s: FloatArray,
 ) -> FloatArray:
     """When the last of some messages has been taken in, one after the other: [...], [..., n] -> [...].
 
@@ -85,34 +86,50 @@ class BusyHeads:
         """How long a message keeps a device busy."""
         return float(self._message_s[device] + self._byte_s[device] * bits / 8.0)
 
-    def stage_s(self, source: int, gather: int, devices: IntArray, heads_s: FloatArray, bits: FloatArray) -> float:
-        """Time from x at `source` until it and all outputs are at `gather`.
+    def stage_s(self, source: int, gather: int, held: HeldHeads, heads_s: FloatArray, bits: FloatArray) -> float:
+        """Time from x at `source` until it and all outputs are at `gather`, in one layer.
 
-        `heads_s` and `bits`: time and output of the heads of each of `devices`, [m], which ascend.
+        `heads_s` and `bits`: time and output of the heads of each device, [m].
         """
-        key = source, gather, devices.tobytes(), bits.tobytes()
+        key = source, gather, held.devices.tobytes(), held.counts.tobytes()
         if key not in self._stages_s:
-            self._stages_s[key] = self._computed_s(source, gather, devices, heads_s, bits)
+            ends = np.array([source]), np.array([gather])
+            self._stages_s[key] = float(self.stages_s(*ends, held, heads_s, bits)[0])
         return self._stages_s[key]
 
-    def _computed_s(self, source: int, gather: int, devices: IntArray, heads_s: FloatArray, bits: FloatArray) -> float:
-        wire, x_taken_s = self._wire, self._x_s.copy()  # [n_devices]
-        at = int(devices.searchsorted(gather))
-        here = at < len(devices) and devices[at] == gather
-        to = devices if here else np.concatenate([devices[:at], [gather], devices[at:]])
-        to = to[to != source]  # [r] in the order in which x leaves for them
-        left_s, x_s = np.zeros_like(x_taken_s), np.zeros_like(x_taken_s)  # [n_devices] x has left; is there
-        sent_s = np.arange(1, len(to) + 1) * x_taken_s[source]  # [r]
-        left_s[to] = sent_s + self._bits * wire.s_per_bit.row(source)[to]
-        x_s[to] = left_s[to] + wire.delay_s.row(source)[to] + x_taken_s[to]
-        x_s[source], x_taken_s[source] = sent_s.max(initial=0.0), 0.0
+    def stages_s(
+        self, sources: IntArray, gathers: IntArray, held: HeldHeads, heads_s: FloatArray, bits: FloatArray
+    ) -> FloatArray:
+        """`stage_s` of several layers, each with its source and gather: [n_layers] each, [m] each -> [n_layers]."""
+        (layers, devices, _), wire, n = held, self._wire, len(self._x_s)
+        every = np.arange(len(sources))
+        codes = np.sort(np.concatenate([layers * n + devices, every * n + gathers]))
+        first = np.append(True, codes[1:] != codes[:-1])
+        codes = codes[first & (codes % n != sources[codes // n])]  # [r] in the order in which x leaves for them
+        at, to = np.divmod(codes, n)  # [r] each
+        s_per_bit, delay_s = wire.pairs_in_both(sources[at], to)
+        left_s = (np.arange(1, len(to) + 1) - np.searchsorted(at, every)[at]) * self._x_s[sources[at]]
+        left_s = left_s + self._bits * s_per_bit
+        there_s = left_s + delay_s + self._x_s[to]
+        left_s, there_s = np.append(left_s, 0.0), np.append(there_s, 0.0)  # the last stands for what is found nowhere
+        all_left_s = np.bincount(at, minlength=len(sources)) * self._x_s[sources]  # [n_layers]
 
-        done_s, away = x_s[devices] + heads_s, devices != gather  # [m] each
-        sent_s = done_s + self._message_s[devices] + self._byte_s[devices] * bits / 8.0  # [m]
-        sent_s = np.where(devices == source, np.maximum(sent_s, left_s[gather]), sent_s)  # behind x in its pipe
-        wire_s = bits * wire.s_per_bit.column(gather)[devices] + wire.delay_s.column(gather)[devices]  # [m]
-        taken_s = np.where(away, self._message_s[gather] + self._byte_s[gather] * bits / 8.0, 0.0)  # [m]
-        begin_s = done_s[~away].max(initial=0.0)  # when it could begin to take in, if it has heads itself
-        arrived_s = np.where(away, sent_s + wire_s, np.inf)  # [m]
-        x = x_s[gather] - x_taken_s[gather], x_taken_s[gather]
-        return float(taken_in(begin_s, arrived_s, taken_s, *x))
+        own, found = gathers == sources, np.searchsorted(codes, every * n + gathers)  # [n_layers] each
+        x_taken_s = np.where(own, 0.0, self._x_s[gathers])
+        x_s = np.where(own, all_left_s, there_s[found]) - x_taken_s
+        here, away, gather = devices == sources[layers], devices != gathers[layers], gathers[layers]  # [m] each
+        begin_s = np.where(here, all_left_s[layers], there_s[np.searchsorted(codes, layers * n + devices)])
+        done_s = begin_s + heads_s
+        sent_s = done_s + self._message_s[devices] + self._byte_s[devices] * bits / 8.0
+        behind_s = np.where(own, 0.0, left_s[found])[layers]  # x, in its pipe
+        sent_s = np.where(here, np.maximum(sent_s, behind_s), sent_s)
+        s_per_bit, delay_s = wire.pairs_in_both(devices, gather)
+
+        free_s = np.zeros(len(sources))  # when each gather could begin to take in, if it has heads itself
+        np.maximum.at(free_s, layers[~away], done_s[~away])
+        place = np.arange(len(layers)) - np.searchsorted(layers, every)[layers]  # [m] in its layer
+        arrived_s, taken_s = np.zeros((2, len(sources), int(place.max(initial=-1)) + 1))
+        arrived_s[:] = np.inf
+        arrived_s[layers, place] = np.where(away, sent_s + (bits * s_per_bit + delay_s), np.inf)
+        taken_s[layers, place] = np.where(away, self._message_s[gather] + self._byte_s[gather] * bits / 8.0, 0.0)
+        return taken_in(free_s, arrived_s, taken_s, x_s, x_taken_s)

@@ -14,7 +14,6 @@ behind it in the pipe. A pipe shared by several pairs (an interface, an access p
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,39 +24,13 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.held_heads import HeldHeads
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.message_times import BusyHeads
 from edgeemu.policies.view.same import Same
 
 ROUNDING = 1e-9  # share by which sums of the same times in another order can differ, and more
 MANY = 4  # layers from which it is quicker to compute all of them at once
-
-
-class HeldHeads(NamedTuple):
-    """Heads of all layers, by layer and device, both ascending: [m] each."""
-
-    layers: IntArray
-    devices: IntArray
-    counts: IntArray  # of groups
-
-    def starts(self, n_layers: int) -> IntArray:
-        """Where the entries of each layer begin: [n_layers]."""
-        return np.searchsorted(self.layers, np.arange(n_layers))
-
-    @classmethod
-    def of(cls, counts: IntArray) -> Self:
-        """Make those of counts by layer and device: [n_layers, n_devices]."""
-        at = np.flatnonzero(counts > 0)  # quicker than for two axes, and for integers
-        layers, devices = np.divmod(at, counts.shape[1])
-        return cls(layers, devices, counts.ravel()[at])
-
-    @classmethod
-    def sorted(cls, heads: IntArray) -> Self:
-        """Make those of owners, ascending in each layer: [n_layers, n_groups]."""
-        begins = np.ones(heads.shape, np.bool_)
-        begins[:, 1:] = heads[:, 1:] != heads[:, :-1]
-        at = np.flatnonzero(begins)
-        return cls(at // heads.shape[1], heads.ravel()[at], np.diff(at, append=heads.size))
 
 
 def _alike(*devices: IntArray) -> NDArray[np.bool_]:
@@ -157,6 +130,10 @@ class StepTimes:
             self.memory_fixed_s[devices] + counts * self.memory_slope_s[devices],
         )
 
+    def _output_bits(self, counts: IntArray) -> FloatArray:
+        """Bits of the outputs of so many groups: [m] -> [m]."""
+        return self.attention_fixed_bits + counts.astype(np.float64) * self.attention_slope_bits
+
     def hop_s(self, source: int, target: int) -> float:
         """Time of x from one device to another."""
         return self.links.pair(source, target, self.hidden_bits)
@@ -177,8 +154,8 @@ class StepTimes:
     def heads_stage_s(self, source: int, gather: int, devices: IntArray, counts: IntArray) -> float:
         """Time from x at `source` until proj's device has x and all outputs."""
         if self._busy_heads is not None:
-            bits = self.attention_fixed_bits + counts.astype(np.float64) * self.attention_slope_bits
-            return self._busy_heads.stage_s(source, gather, devices, self.heads_s(devices, counts), bits)
+            heads_s, bits = self.heads_s(devices, counts), self._output_bits(counts)
+            return self._busy_heads.stage_s(source, gather, HeldHeads.of_one(devices, counts), heads_s, bits)
         return self.heads_stage_of_s(source, gather, self.gathered_s(source, gather, devices, counts))
 
     def heads_stage_of_s(self, source: int, gather: int, gathered_s: FloatArray) -> float:
@@ -199,7 +176,7 @@ class StepTimes:
             return self._one_by_one_s(sources, projs, ffns, counts)
         same = _alike(sources, projs, ffns) & (counts[1:] == counts[:-1]).all(1)  # [n_layers - 1]
         new = np.flatnonzero(np.append(True, ~same))  # [k] layers like the one before take the same time
-        if len(new) < MANY or self._busy_heads is not None:
+        if len(new) < MANY:
             found_s = self._one_by_one_s(sources[new], projs[new], ffns[new], counts[new])  # [k]
         else:
             found_s = self._layers_s(sources[new], projs[new], ffns[new], HeldHeads.of(counts[new]))  # [k]
@@ -213,12 +190,18 @@ class StepTimes:
 
     def _layers_s(self, sources: IntArray, projs: IntArray, ffns: IntArray, held: HeldHeads) -> FloatArray:
         """`layer_s` of many layers, vectorised."""
+        if self._busy_heads is not None:
+            heads_s, bits = self.heads_s(held.devices, held.counts), self._output_bits(held.counts)
+            return self._layers_after_s(self._busy_heads.stages_s(sources, projs, held, heads_s, bits), projs, ffns)
         latest_s = np.maximum.reduceat(self.all_gathered_s(sources, projs, held), held.starts(len(projs)))
         return self.layers_from_s(latest_s, sources, projs, ffns)
 
     def layers_from_s(self, latest_s: FloatArray, sources: IntArray, projs: IntArray, ffns: IntArray) -> FloatArray:
         """`layer_s` of many layers, from when the latest heads' outputs are there: [n_layers] each -> [n_layers]."""
-        stage_s = np.maximum(self.hops_s(sources, projs), latest_s)
+        return self._layers_after_s(np.maximum(self.hops_s(sources, projs), latest_s), projs, ffns)
+
+    def _layers_after_s(self, stage_s: FloatArray, projs: IntArray, ffns: IntArray) -> FloatArray:
+        """`layer_after_s` of many layers: [n_layers] each -> [n_layers]."""
         found: FloatArray = stage_s + self.proj_s[projs] + self.hops_s(projs, ffns) + self.ffn_s[ffns]
         return found
 
@@ -254,7 +237,7 @@ class StepTimes:
         heads = np.sort(layout.heads, axis=1)  # [n_layers, n_groups]
         same = _alike(sources, layout.proj, layout.ffn) & (heads[1:] == heads[:-1]).all(1)  # [n_layers - 1]
         new = np.flatnonzero(np.append(True, ~same))  # [k] layers like the one before take the same time
-        if len(new) < MANY or self._busy_heads is not None:
+        if len(new) < MANY:
             counts = layout.counts(self.n_devices)[new]  # [k, n_devices]
             found_s = self._one_by_one_s(sources[new], layout.proj[new], layout.ffn[new], counts)  # [k]
         else:

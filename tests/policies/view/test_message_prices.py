@@ -26,7 +26,7 @@ from edgeemu.policies.view.oracle import nominal_computes, oracle_view
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
-from edgeemu.policies.view.step_time import StepTimes, step_s
+from edgeemu.policies.view.step_time import MANY, StepTimes, step_s
 from edgeemu.scenario.options import Collectives
 from edgeemu.timeline.executed import ExecutedOps
 from edgeemu.timeline.steps import roofline_durations
@@ -90,6 +90,17 @@ def test_where_messages_wait_for_each_other_a_step_takes_nearly_what_the_simulat
     placement = data.draw(placements(shape, N))
     seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
     assert step_s(seen, placement) == pytest.approx(simulated_tpot_s(cluster, shape, placement), rel=0.15)
+
+
+@QUICK
+@given(st.data(), busy_meshes())
+def test_many_layers_at_once_take_what_each_takes(data: st.DataObject, cluster: Cluster) -> None:
+    shape = replace(LLAMA, n_layers=2 * MANY)
+    layout = PlacementArrays.of(data.draw(placements(shape, N)), shape)
+    times, counts = StepTimes(oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)), layout.counts(N)
+    ends = zip([layout.embed, *layout.ffn[:-1].tolist()], layout.proj.tolist(), layout.ffn.tolist(), strict=True)
+    each_s = [times.layer_s(*at, row.nonzero()[0], row[row > 0]) for at, row in zip(ends, counts, strict=True)]
+    assert times.layer_times_s(layout) == pytest.approx(each_s, rel=1e-12)
 
 
 @QUICK
