@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from edgeemu.cluster.links import Change
 from edgeemu.errors import EdgeemuError, InfeasibleError
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement, is_divided, moves
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal
+from edgeemu.policies.view.link_factors import NO_LINKS, coded, find, pairs_of
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.still import changed_by_more, is_still
@@ -99,7 +101,7 @@ class Decider:
         if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
         doubtful = self._watcher.doubtful(view.outlook)
-        pairs = self._explorer.due(doubtful)
+        links = self._explorer.due(doubtful)
         if not self._worth_asking(view):
             return None
         still = self._kept if self._is_still(view) else 0
@@ -122,10 +124,10 @@ class Decider:
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
             self._rows.append(DecisionRow(*step[:2], "given up", None, None, why))
         decision = Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
-        if not pairs or answer.placement is not current:
+        if not len(links) or answer.placement is not current:
             return decision
-        wanted, decision = await self._explore(policy, hopeful(view, pairs), decision, pairs)
-        self._explorer.asked(pairs, wanted, doubtful)
+        wanted, decision = await self._explore(policy, hopeful(view, links), decision, links)
+        self._explorer.asked(links, wanted, doubtful)
         return decision
 
     def _explain(self, change: _ChangeDecision) -> None:
@@ -201,18 +203,21 @@ class Decider:
         return anew.placements, at_s + charged_s
 
     async def _explore(
-        self, policy: Policy | SeparatePolicy, hope: ClusterView, decision: Decision, pairs: set[Pair]
-    ) -> tuple[set[Pair], Decision]:
-        """Have links measured that the policy would use were they as the scenario has them. Return them, too."""
+        self, policy: Policy | SeparatePolicy, hope: ClusterView, decision: Decision, links: IntArray
+    ) -> tuple[IntArray, Decision]:
+        """Have links measured that the policy would use were they as the scenario has them. Return them, too.
+
+        `links`: their codes, which ascend.
+        """
         current, step, at_s, took_s = decision
         answer = next_decision(policy, hope, current, self._rules.decision_limit_s, self.alarm)
         charged_s = self._charged_s(policy, hope, current, answer)
         at_s += charged_s
         self._rows.append(DecisionRow(*step[:2], "explored", answer.took_s, charged_s, answer.problem))
-        wanted = set[Pair]()
+        wanted = NO_LINKS
         if answer.placement is not current:
-            wanted = pairs & self._used(current, answer.placement)
-            await self._devices.probe(sorted(wanted), step, at_s)
+            wanted = links[find(links, coded(self._used(current, answer.placement)))[1]]
+            await self._devices.probe(pairs_of(wanted), step, at_s)
         return wanted, Decision(current, step, at_s, took_s + answer.took_s)
 
     def _used(self, old: Placement, new: Placement) -> set[Pair]:

@@ -5,29 +5,35 @@ what it would do if the link were as the scenario has it: if it would use the li
 bytes. As long as it is still slow, or the policy does not want it, the time to the next question doubles.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays, moved_blocks
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.placement.program import Program
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_factors import LinkFactors, are_among
+from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, LinkFactors, codes_of, find
 
 FIRST_TOKENS, MOST_TOKENS = 4, 16  # from a measurement of a link, or a question about it, to the next question
 
 Pair = tuple[int, int]  # source, target
 
 
-@dataclass(slots=True)
-class _Wait:
-    """Time until a link is asked for."""
+class _Waits(NamedTuple):
+    """Times until links are asked for: [n] each."""
 
-    tokens: int = FIRST_TOKENS
-    asked_at: int = 0  # decisions from the last measurement to the last question; 0: none since
-    under_way: bool = False  # test messages
+    links: IntArray  # their codes, ascending
+    tokens: IntArray  # from a measurement, or a question, to the next question
+    asked_at: IntArray  # decisions from the last measurement to the last question; 0: none since
+    under_way: NDArray[np.bool_]  # whether test messages are
+
+    @classmethod
+    def new(cls, links: IntArray) -> Self:
+        """Links for which nobody has waited yet."""
+        return cls(links, np.full_like(links, FIRST_TOKENS), np.zeros_like(links), np.zeros(len(links), np.bool_))
 
 
 class Explorer:
@@ -35,41 +41,39 @@ class Explorer:
 
     def __init__(self, interval_tokens: int) -> None:
         self._interval_tokens = interval_tokens
-        self._waits: dict[Pair, _Wait] = {}
+        self._waits = _Waits.new(NO_LINKS)
 
-    def due(self, doubtful: Mapping[Pair, int]) -> set[Pair]:
-        """Return the links to ask for; to be called at each decision. `doubtful` are decisions since, of bad links.
+    def due(self, doubtful: Doubtful) -> IntArray:
+        """Return the links to ask for, as codes, ascending; to be called at each decision.
 
         They are none unless one has waited for its time. Then they are also those that have waited for half of theirs:
         both directions of a link become slow together, and a policy may want both or none.
         """
-        if not doubtful:
-            self._waits.clear()
-            return set()
-        self._waits = {pair: self._waits.get(pair) or _Wait() for pair in doubtful}
-        waited: dict[Pair, float] = {}  # share of the time
-        for pair, turns in doubtful.items():
-            wait = self._waits[pair]
-            if turns < wait.asked_at:  # it was measured meanwhile
-                wait.asked_at, wait.under_way = 0, False
-            if not wait.under_way:
-                waited[pair] = (turns - wait.asked_at) * self._interval_tokens / wait.tokens
-        if max(waited.values(), default=0.0) < 1.0:
-            return set()
-        return {pair for pair, share in waited.items() if share >= 0.5}
+        before, self._waits = self._waits, _Waits.new(doubtful.links)
+        if not len(doubtful.links):
+            return NO_LINKS
+        at, known = find(before.links, doubtful.links)
+        for mine, theirs in zip(self._waits[1:], before[1:], strict=True):
+            mine[at[known]] = theirs[known]
+        _, tokens, asked_at, under_way = self._waits
+        measured = doubtful.turns < asked_at  # meanwhile
+        asked_at[measured], under_way[measured] = 0, False
+        waited = np.where(under_way, 0.0, (doubtful.turns - asked_at) * self._interval_tokens / tokens)
+        return doubtful.links[waited >= 0.5] if waited.max() >= 1.0 else NO_LINKS
 
-    def asked(self, pairs: Collection[Pair], measuring: Collection[Pair], doubtful: Mapping[Pair, int]) -> None:
-        """Note that the policy was asked for links, of which some are being measured now."""
-        for pair in pairs:
-            before = self._waits[pair].tokens
-            self._waits[pair] = _Wait(min(2 * before, MOST_TOKENS), doubtful[pair], pair in measuring)
+    def asked(self, links: IntArray, measuring: IntArray, doubtful: Doubtful) -> None:
+        """Note that the policy was asked for links, of which some are being measured now: codes, which ascend."""
+        _, tokens, asked_at, under_way = self._waits
+        at, _ = find(links, doubtful.links)
+        tokens[at] = np.minimum(2 * tokens[at], MOST_TOKENS)
+        asked_at[at], under_way[at] = doubtful.turns[at], find(links, measuring)[1]
 
 
-def hopeful(view: ClusterView, pairs: set[Pair]) -> ClusterView:
-    """Return the view in which some links are as the scenario has them."""
+def hopeful(view: ClusterView, links: IntArray) -> ClusterView:
+    """Return the view in which some links are as the scenario has them: codes, which ascend."""
     observed = LinkFactors.of(view.observed)
-    asked = are_among(observed.sources, observed.targets, pairs)  # [n_pairs]
-    slow, outlook = observed.some(asked), view.outlook.without(pairs)
+    asked = find(codes_of(observed.sources, observed.targets), links)[1]  # [n_pairs]
+    slow, outlook = observed.some(asked), view.outlook.without(links)
     better = LinkFactors(slow.sources, slow.targets, 1.0 / slow.delay, 1.0 / slow.per_bit)
     return replace(view, links=view.links.scaled(better), observed=observed.some(~asked), outlook=outlook, still=0)
 

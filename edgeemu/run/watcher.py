@@ -12,10 +12,10 @@ from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import TURN, History
 from edgeemu.policies.view.link_estimates import MeasuredLinks
-from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_factors import Doubtful, LinkFactors
 from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import view_at
-from edgeemu.policies.view.outlook import Outlook, Pair
+from edgeemu.policies.view.outlook import Outlook
 from edgeemu.run.backend import Measurements, StepMeasurement
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.network import Transit
@@ -84,8 +84,8 @@ class Watcher:
             )
         ]
 
-    def doubtful(self, outlook: Outlook) -> dict[Pair, int]:
-        """Return decisions since a link was measured, of those that were slow then, or are expected to become slow."""
+    def doubtful(self, outlook: Outlook) -> Doubtful:
+        """Return links that were slow when they were measured, or are expected to become slow."""
         return self._estimate.doubtful(TURN, outlook.slower_links(TURN))
 
     def _oracle(self, base: ClusterView, at_s: float) -> tuple[ClusterView, Outlook]:

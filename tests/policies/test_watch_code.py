@@ -19,7 +19,7 @@ from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_factors import LinkFactors, coded
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.timeline.clock import Occupation
 from edgeemu.timeline.columns import Columns
@@ -47,7 +47,7 @@ def seen(cluster: Cluster) -> ClusterView:
 
 def learned(known: Estimator, base: ClusterView) -> list[object]:
     """All that others ask an estimator for, but what it expects."""
-    view, doubtful = known.view(base), known.doubtful(1.25, [(0, 1), (8, 7)])
+    view, doubtful = known.view(base), known.doubtful(1.25, coded([(0, 1), (8, 7)]))
     observed, (newest, slow) = LinkFactors.of(view.observed), known.newest_links(X_BITS)
     links = view.links.delay_s.block(np.arange(N), np.arange(N)), view.links.s_per_bit.block(np.arange(N), np.arange(N))
     speeds = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s, view.memory_bytes, known.slowdowns()
@@ -56,7 +56,7 @@ def learned(known: Estimator, base: ClusterView) -> list[object]:
     waits_s = [known.queueing_s(device) for device in range(N)]
     return [
         *numbers([*speeds, *links, *factors[0][:, orders[0]], *factors[1][:, orders[1]], slow[orders[1]], waits_s]),
-        doubtful,
+        *(each.tolist() for each in doubtful),
     ]
 
 

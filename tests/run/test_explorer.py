@@ -1,8 +1,10 @@
 """Links that nothing uses are measured again, after twice as long each time."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import pairwise, permutations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,18 +16,31 @@ from edgeemu.placement.blocks import Kind, all_blocks, ffn, shards
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.program import Program
-from edgeemu.policies.view.link_factors import LinkFactors
+from edgeemu.policies.view.link_factors import Doubtful, LinkFactors, Pair, coded, pairs_of
 from edgeemu.run.explorer import FIRST_TOKENS, MOST_TOKENS, Explorer, hopeful, used, used_by_blocks
 
 LINK = (0, 1)
 FACTOR = st.floats(0.1, 50.0)
 
 
+def doubtful(since: dict[Pair, int]) -> Doubtful:
+    links = coded(since)
+    return Doubtful(links, np.array([since[pair] for pair in pairs_of(links)], np.int64))
+
+
+def due(explorer: Explorer, since: dict[Pair, int]) -> set[Pair]:
+    return set(pairs_of(explorer.due(doubtful(since))))
+
+
+def asked_for(explorer: Explorer, links: set[Pair], measuring: Collection[Pair], since: dict[Pair, int]) -> None:
+    explorer.asked(coded(links), coded(measuring), doubtful(since))
+
+
 def test_the_time_to_the_next_measurement_doubles() -> None:
     explorer, asked, since = Explorer(1), [], 0
     for token in range(100):
-        if explorer.due({LINK: since}):
-            explorer.asked({LINK}, {LINK}, {LINK: since})
+        if due(explorer, {LINK: since}):
+            asked_for(explorer, {LINK}, {LINK}, {LINK: since})
             asked.append(token)
             since = 0
         since += 1
@@ -37,27 +52,27 @@ def test_the_time_to_the_next_measurement_doubles() -> None:
 
 def test_a_link_that_was_good_meanwhile_begins_anew() -> None:
     explorer = Explorer(1)
-    assert explorer.due({LINK: 9}) == {LINK}
-    explorer.asked({LINK}, {LINK}, {LINK: 9})
-    assert not explorer.due({LINK: FIRST_TOKENS})
-    explorer.due({})
-    assert explorer.due({LINK: FIRST_TOKENS}) == {LINK}
+    assert due(explorer, {LINK: 9}) == {LINK}
+    asked_for(explorer, {LINK}, {LINK}, {LINK: 9})
+    assert not due(explorer, {LINK: FIRST_TOKENS})
+    due(explorer, {})
+    assert due(explorer, {LINK: FIRST_TOKENS}) == {LINK}
 
 
 def test_a_link_is_not_asked_again_while_test_messages_are_under_way() -> None:
     explorer = Explorer(1)
-    explorer.due({LINK: 5})
-    explorer.asked({LINK}, {LINK}, {LINK: 5})
-    assert not explorer.due({LINK: 99})
-    assert not explorer.due({LINK: 2}), "measured since, and not for long enough"
-    assert explorer.due({LINK: 2 * FIRST_TOKENS}) == {LINK}
+    due(explorer, {LINK: 5})
+    asked_for(explorer, {LINK}, {LINK}, {LINK: 5})
+    assert not due(explorer, {LINK: 99})
+    assert not due(explorer, {LINK: 2}), "measured since, and not for long enough"
+    assert due(explorer, {LINK: 2 * FIRST_TOKENS}) == {LINK}
 
 
 def test_a_link_that_the_policy_does_not_want_is_asked_for_after_twice_as_long() -> None:
     explorer, asked = Explorer(1), []
     for since in range(100):
-        if explorer.due({LINK: since}):
-            explorer.asked({LINK}, (), {LINK: since})
+        if due(explorer, {LINK: since}):
+            asked_for(explorer, {LINK}, (), {LINK: since})
             asked.append(since)
     assert asked[:4] == [4, 12, 28, 44]
 
@@ -65,9 +80,9 @@ def test_a_link_that_the_policy_does_not_want_is_asked_for_after_twice_as_long()
 def test_both_directions_of_a_link_are_asked_for_together() -> None:
     back, explorer, together = (1, 0), Explorer(1), []
     for since in range(60):
-        doubtful = {LINK: since} | ({back: since - 3} if since >= 3 else {})
-        if pairs := explorer.due(doubtful):
-            explorer.asked(pairs, (), doubtful)
+        found = {LINK: since} | ({back: since - 3} if since >= 3 else {})
+        if pairs := due(explorer, found):
+            asked_for(explorer, pairs, (), found)
             together.append(len(pairs))
     assert set(together[2:]) == {2}
 
@@ -90,7 +105,7 @@ def test_links_are_hoped_to_be_as_the_scenario_has_them(
     pairs = set(data.draw(st.lists(st.sampled_from(sorted(observed)), unique=True))) if observed else set()
     seen = view(LLAMA, [2**40] * 6, [Compute(1e9, 1e9, 0.0)] * 6, 9, 30)
     slow = replace(seen, links=seen.links.scaled(observed), observed=LinkFactors.of(observed))
-    hoped = hopeful(slow, pairs)
+    hoped = hopeful(slow, coded(pairs))
     assert dict(hoped.observed) == {pair: each for pair, each in observed.items() if pair not in pairs}
     for a, b in permutations(range(6), 2):
         nominal = seen if (a, b) in pairs else slow

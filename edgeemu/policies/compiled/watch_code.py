@@ -1,6 +1,6 @@
 """Learning from measurements by machine code: what `view.estimator` and `view.history` compute, in one call each."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import KEPT, TURN
 from edgeemu.policies.view.link_estimates import LinkEstimates
-from edgeemu.policies.view.link_factors import MOST_DEVICES, Factors, LinkFactors, Pair
+from edgeemu.policies.view.link_factors import MOST_DEVICES, NO_LINKS, NONE_DOUBTFUL, Doubtful, Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, LinkMatrix, ScaledMatrix
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 from edgeemu.policies.view.scaling import Scaling
@@ -169,9 +169,9 @@ class EstimatorCode(Estimator):
             others["links"] = links.scaled(self._scaling_of(factors), factors, room[begin:end].reshape(2, n, n))
         return unloaded.slowed(slowdowns, self._memory_bytes, *speeds, observed=factors, **others)
 
-    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
-        if worse >= TURN and not others and self._links.factors() is self._none_is_slow:
-            return {}
+    def doubtful(self, worse: float, others: IntArray = NO_LINKS) -> Doubtful:
+        if worse >= TURN and not len(others) and self._links.factors() is self._none_is_slow:
+            return NONE_DOUBTFUL
         return super().doubtful(worse, others)
 
     def outlook(self, token: int, bits: float) -> Outlook:

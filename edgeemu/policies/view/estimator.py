@@ -6,7 +6,7 @@ devices or of the simulator, in one form. The one parameter is `smoothing`, the 
 newest observation; the first counts in full.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +14,13 @@ import numpy as np
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.history import History
 from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
-from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair
+from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.policies.view.outlook import Outlook
@@ -127,8 +128,8 @@ class Estimator:
         """Links that were measured since the decision before, and how slow they are for a message of `bits`."""
         return self._links.newest(bits)
 
-    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
-        """Decisions since a link was measured, of those that were `worse` times as slow as nominal, and of others."""
+    def doubtful(self, worse: float, others: IntArray = NO_LINKS) -> Doubtful:
+        """Links that were `worse` times as slow as nominal when they were measured, and others, by their codes [n]."""
         return self._links.doubtful(worse, others)
 
     def make_ready(self, base: ClusterView) -> ClusterView:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import MOST_DEVICES, LinkFactors
+from edgeemu.policies.view.link_factors import MOST_DEVICES, LinkFactors, codes_of
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 
@@ -152,7 +152,7 @@ class History:
             self._everyone = np.arange(len(slowdowns))
         self._devices.add(token, self._everyone, slowdowns, ())
         if links.sources is not self._pairs.sources:
-            self._pairs, self._codes = links, links.sources * MOST_DEVICES + links.targets
+            self._pairs, self._codes = links, codes_of(links.sources, links.targets)
         self._links.add(token, self._codes, slow, (links.delay, links.per_bit))
         (devices, of_devices), (known, of_links) = self._devices.forecasts(token), self._links.forecasts(token)
         if not len(known):

@@ -5,14 +5,14 @@ nominal time is known, and how much of it is delay. The regression says by how m
 and the time per bit are longer than nominally: took / nominal = p * (delay's part) + q * (transmission's part).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import Factors, LinkFactors, Pair, are_among
+from edgeemu.policies.view.link_factors import NO_LINKS, NONE_DOUBTFUL, Doubtful, Factors, LinkFactors, codes_of, find
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.scaling import NO_NUMBER, PairNumbers, Scaling, in_order
 from edgeemu.timeline.columns import table
@@ -230,18 +230,17 @@ class LinkEstimates:
         """Count a decision, before which some pairs were measured."""
         self._turn += 1
 
-    def doubtful(self, worse: float, others: Collection[Pair] = ()) -> dict[Pair, int]:
-        """Decisions since the last measurement, of pairs that were `worse` times as slow as nominal, and of others."""
+    def doubtful(self, worse: float, others: IntArray = NO_LINKS) -> Doubtful:
+        """Links that were `worse` times as slow as nominal when they were measured, and others, by their codes [n]."""
         found = self.factors()
         slow = np.maximum(found.delay, found.per_bit) >= worse  # [n_pairs]
-        if others:
-            slow |= are_among(found.sources, found.targets, others)
+        if len(others):
+            slow |= find(codes_of(found.sources, found.targets), others)[1]
         which = slow.nonzero()[0]
         if not len(which):
-            return {}
+            return NONE_DOUBTFUL
         which = which[self._codes[which].argsort()]
-        pairs = zip(found.sources[which].tolist(), found.targets[which].tolist(), strict=True)
-        return dict(zip(pairs, (self._turn - 1 - self._seen_at[which]).tolist(), strict=True))
+        return Doubtful(codes_of(found.sources[which], found.targets[which]), self._turn - 1 - self._seen_at[which])
 
     def factors(self) -> LinkFactors:
         """Measured delay, and measured time per bit, as multiples of the nominal values."""

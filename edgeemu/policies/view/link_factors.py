@@ -1,13 +1,14 @@
 """Measured delay, and measured time per bit, of some links, as multiples of the nominal values."""
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 
-MOST_DEVICES = 2**31  # so that a pair of them is one number
+MOST_DEVICES = 2**31  # so that a pair of them is one number, its code
 _NOMINAL = 1e-9  # a difference of factors that is rounding
 
 Pair = tuple[int, int]  # source, target
@@ -58,13 +59,38 @@ class LinkFactors(Factors):
         return len(self.sources)
 
 
-def are_among(sources: IntArray, targets: IntArray, pairs: Collection[Pair]) -> NDArray[np.bool_]:
-    """Whether each of some links is one of the pairs: [n], [n] -> [n]."""
-    wanted = np.sort(np.array([source * MOST_DEVICES + target for source, target in pairs], np.int64))
-    codes = sources * MOST_DEVICES + targets  # [n]
-    at = np.searchsorted(wanted, codes)  # [n]
-    found: NDArray[np.bool_] = np.append(wanted, -1)[at] == codes  # no link is -1
-    return found
+class Doubtful(NamedTuple):
+    """Links that were slow when they were measured, or are expected to become slow: [n] each."""
+
+    links: IntArray  # their codes, ascending
+    turns: IntArray  # decisions since the last measurement
+
+
+NO_LINKS = np.empty(0, np.int64)
+NONE_DOUBTFUL = Doubtful(NO_LINKS, NO_LINKS)
+
+
+def codes_of(sources: IntArray, targets: IntArray) -> IntArray:
+    """Links as one number each: [n], [n] -> [n]."""
+    return sources * MOST_DEVICES + targets
+
+
+def coded(pairs: Collection[Pair]) -> IntArray:
+    """Codes of links, ascending: [n]."""
+    return np.sort(codes_of(*np.array(list(pairs), np.int64).reshape(-1, 2).T))
+
+
+def pairs_of(codes: IntArray) -> list[Pair]:
+    """Links that have these codes: [n]."""
+    sources, targets = np.divmod(codes, MOST_DEVICES)
+    return list(zip(sources.tolist(), targets.tolist(), strict=True))
+
+
+def find(codes: IntArray, known: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Where links are among known ones, which ascend, and whether they are there: [n], [m] -> [n] each."""
+    at = np.searchsorted(known, codes)
+    found: NDArray[np.bool_] = np.append(known, -1)[at] == codes  # no link is -1
+    return at, found
 
 
 def largest_log_change(before: Factors, after: Factors) -> float:

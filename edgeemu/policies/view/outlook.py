@@ -5,14 +5,13 @@ that has gone up and down, `view.history` learns how long its states lasted and 
 brings it, and `expected` makes of it the cluster as it is in the mean over some steps to come.
 """
 
-from collections.abc import Collection
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_factors import LinkFactors, are_among
+from edgeemu.policies.view.link_factors import LinkFactors, codes_of, find
 
 Pair = tuple[int, int]  # source, target
 _Floats = NDArray[np.float64]
@@ -86,16 +85,16 @@ class Outlook(NamedTuple):
             return NO_FACTORS
         return LinkFactors(self.sources, self.targets, *self.of_links.part_factors(tokens))
 
-    def slower_links(self, worse: float) -> list[Pair]:
-        """The links that are expected to take at least so many times as long."""
+    def slower_links(self, worse: float) -> IntArray:
+        """Codes of the links that are expected to take at least so many times as long, ascending: [n]."""
         if not len(self.sources):
-            return []
+            return _NO_INDEXES
         slower = self.of_links.mean >= worse
-        return list(zip(self.sources[slower].tolist(), self.targets[slower].tolist(), strict=True))
+        return np.sort(codes_of(self.sources[slower], self.targets[slower]))
 
-    def without(self, pairs: Collection[Pair]) -> Self:
-        """Return the outlook without what is known of some links."""
-        left = ~are_among(self.sources, self.targets, pairs)  # [n_pairs]
+    def without(self, links: IntArray) -> Self:
+        """Return the outlook without what is known of some links, by their codes, which ascend: [n]."""
+        left = ~find(codes_of(self.sources, self.targets), links)[1]  # [n_pairs]
         of_links = Forecasts(*(each[..., left] for each in self.of_links))
         return self._replace(sources=self.sources[left], targets=self.targets[left], of_links=of_links)
 

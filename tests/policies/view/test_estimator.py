@@ -20,6 +20,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
+from edgeemu.policies.view.link_factors import Doubtful, Pair, coded, pairs_of
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.timeline.clock import occupy
 from edgeemu.timeline.network import Transit, Transits, serialise
@@ -48,17 +49,22 @@ def base_view() -> ClusterView:
 # -- links ----------------------------------------------------------------------------------------------------
 
 
+def decisions_since(doubtful: Doubtful) -> dict[Pair, int]:
+    return dict(zip(pairs_of(doubtful.links), doubtful.turns.tolist(), strict=True))
+
+
 def test_links_to_ask_for_are_those_that_were_slow_and_those_that_are_named() -> None:
     known = estimate(1.0)
     known.observe_transits([transit(9_000, 10e6, 0.005), Transit(1, 0, 9_000, 1, 1.0)])
     assert known.newest_links(8.0).factors.keys() == set(), "not before a decision"
     known.view(base_view())
     assert known.newest_links(8.0).factors.keys() == {(0, 1), (1, 0)}
-    assert known.doubtful(1.25) == {(1, 0): 0}
+    assert decisions_since(known.doubtful(1.25)) == {(1, 0): 0}
     known.observe_transits([transit(9_000, 10e6, 0.005)])
     known.view(base_view())
     assert known.newest_links(8.0).factors.keys() == {(0, 1)}
-    assert known.doubtful(1.25, [(0, 1), (1, 2)]) == {(0, 1): 0, (1, 0): 1}, "of those that were ever measured"
+    found = decisions_since(known.doubtful(1.25, coded([(0, 1), (1, 2)])))
+    assert found == {(0, 1): 0, (1, 0): 1}, "of those that were ever measured"
 
 
 @QUICK
