@@ -49,12 +49,14 @@ class Explorer:
         They are none unless one has waited for its time. Then they are also those that have waited for half of theirs:
         both directions of a link become slow together, and a policy may want both or none.
         """
-        before, self._waits = self._waits, _Waits.new(doubtful.links)
+        before = self._waits
+        if not np.array_equal(before.links, doubtful.links):
+            self._waits = _Waits.new(doubtful.links)
+            at, known = find(before.links, doubtful.links)
+            for mine, theirs in zip(self._waits[1:], before[1:], strict=True):
+                mine[at[known]] = theirs[known]
         if not len(doubtful.links):
             return NO_LINKS
-        at, known = find(before.links, doubtful.links)
-        for mine, theirs in zip(self._waits[1:], before[1:], strict=True):
-            mine[at[known]] = theirs[known]
         _, tokens, asked_at, under_way = self._waits
         measured = doubtful.turns < asked_at  # meanwhile
         asked_at[measured], under_way[measured] = 0, False
