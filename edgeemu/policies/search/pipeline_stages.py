@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.errors import InfeasibleError
+from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, layer_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import MANY, ClusterView
@@ -50,6 +51,14 @@ class StageCosts:
         until_s: FloatArray = np.concatenate([[0.0, embed_s], layers_s, [lm_head_s]]).cumsum()
         return until_s
 
+    def all_until_s(self, devices: IntArray) -> FloatArray:
+        """`until_s` of some devices: [n, n_elements + 1]."""
+        until_s = np.zeros((len(devices), self.n_elements + 1))
+        until_s[:, 1] = self.view.times_s(self.view.work(EMBED))[devices]
+        until_s[:, 2:-1] = self.layer_s[devices, None]
+        until_s[:, -1] = self.view.times_s(self.view.work(LM_HEAD))[devices]
+        return until_s.cumsum(axis=1)
+
     def hop_s(self, source: int, target: int) -> float:
         """Time of one row of x from one device to another; 0 where they are one device."""
         return self.view.links.pair(source, target, self._hidden_bits)
@@ -63,6 +72,10 @@ class StageCosts:
         """Time that one row of x occupies a link, without the delay: the next row can follow at once."""
         return self.view.links.s_per_bit.pair(source, target) * self._hidden_bits
 
+    def all_occupied_s(self, devices: IntArray) -> FloatArray:
+        """`occupied_s` between all these devices: [n, n], by source and target."""
+        return self.view.links.s_per_bit.block(devices, devices) * self._hidden_bits
+
     def token_s(self, source: int, target: int) -> float:
         """Time of a sampled token's return to the embedding."""
         return self.view.links.pair(source, target, self._token_bits)
@@ -70,6 +83,11 @@ class StageCosts:
     def room(self, device: int, *, embed: bool = False, lm_head: bool = False) -> int:
         """How many layers fit a device with the ends that it holds; -1 where not even the ends do."""
         return bisect_right(self.total_bytes[embed, lm_head], self.view.devices[device].memory_bytes) - 1
+
+    def rooms(self, devices: IntArray, *, lm_head: bool = False) -> IntArray:
+        """`room` of some devices without the embedding: [n]."""
+        totals = np.array(self.total_bytes[False, lm_head])  # [n_layers + 1]
+        return np.searchsorted(totals, self.view.memory_bytes[devices], side="right") - 1
 
     @cached_property
     def total_bytes(self) -> dict[tuple[bool, bool], list[int]]:
@@ -148,6 +166,13 @@ class StageCosts:
             for blocks in elements[first:end]:
                 owner.update(dict.fromkeys(blocks, device))
         return Placement(owner)
+
+    def layout(self, stages: Sequence[Stage]) -> PlacementArrays:
+        """The stages as a placement's arrays."""
+        devices = np.repeat([stage.device for stage in stages], [stage.end - stage.first for stage in stages])
+        layers = devices[1:-1]  # [n_layers]
+        heads = np.repeat(layers[:, None], self.view.costs.shape.n_groups, axis=1)
+        return PlacementArrays(int(devices[0]), int(devices[-1]), heads, layers, layers)
 
 
 def merged(devices: Sequence[int]) -> list[Stage]:

@@ -1,0 +1,84 @@
+"""EdgeShard's throughput program with devices in the order of their speed, where there are too many sets of them. Pure.
+
+Of each device only the least bottleneck by elements done is kept: how it is reached is found afterwards, for the stages
+of the best pipeline alone.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.policies.search.pipeline_stages import Stage, StageCosts
+from edgeemu.policies.view.link_matrix import FloatArray
+
+
+class _Tables(NamedTuple):
+    """Devices in their order, the source first, with their times and how many layers fit each."""
+
+    devices: list[int]
+    until_s: FloatArray  # [n, n_elements + 1] time of all elements before each
+    links_s: FloatArray  # [n, n] by which a link is occupied, by source and target
+    room: list[int]  # [n]
+    room_at_end: list[int]  # [n] beside the output matrix; -1: not even that fits
+
+    def least_begin(self, last: int, end: int) -> int:
+        """The first element of the longest stage that fits a device, other than the source, and ends there."""
+        if end == self.until_s.shape[1] - 1:
+            return max(1, end - 1 - self.room_at_end[last])
+        return max(1, end - self.room[last])
+
+
+def in_order_of_speed(costs: StageCosts, source: int, among: Sequence[int]) -> list[Stage] | None:
+    """The throughput program with the source first and the other devices by speed, each used or left out."""
+    order = [source, *sorted((d for d in among if d != source), key=lambda d: (float(costs.layer_s[d]), d))]
+    devices = np.array(order)
+    rooms = (costs.rooms(devices, lm_head=lm_head).tolist() for lm_head in (False, True))
+    tables = _Tables(order, costs.all_until_s(devices), costs.all_occupied_s(devices), *rooms)
+    best_s = np.full(tables.until_s.shape, np.inf)  # [n, n_elements + 1] by the last device and elements done
+    best_s[0] = costs.segments_s(source)[0]
+    for last in range(1, len(order)):
+        arrive_s = np.maximum(best_s[:last], tables.links_s[:last, last, None]).min(axis=0)  # [n_elements + 1]
+        _add_stage(tables, best_s[last], arrive_s, last)
+    return _stages(tables, best_s)
+
+
+def _add_stage(tables: _Tables, best_s: FloatArray, arrive_s: FloatArray, last: int) -> None:
+    """Write the least bottleneck of pipelines that end on a device, from that of what comes before: [n_elements + 1].
+
+    No stage but the source's begins with the embedding: before it, `arrive_s` is infinite.
+    """
+    until_s, end = tables.until_s[last], len(best_s) - 1
+    if tables.room[last] > 0:
+        begins = _begins(tables.room[last], end)
+        best_s[:end] = np.maximum(arrive_s[begins], until_s[:end] - until_s[begins]).min(axis=0)
+    if tables.room_at_end[last] >= 0:
+        begin = tables.least_begin(last, end)
+        best_s[end] = np.maximum(arrive_s[begin:end], until_s[end] - until_s[begin:end]).min()
+
+
+@lru_cache(maxsize=256)
+def _begins(room: int, n: int) -> IntArray:
+    """First elements of stages of up to `room` elements, by their ends; 0 where there is none: [room, n]."""
+    begins: IntArray = np.maximum(np.arange(n) - np.arange(1, room + 1)[:, None], 0)
+    return begins
+
+
+def _stages(tables: _Tables, best_s: FloatArray) -> list[Stage] | None:
+    """The best pipeline: of equal ones, that whose stages end on the first devices. None: nothing fits."""
+    last, end = int(best_s[:, -1].argmin()), best_s.shape[1] - 1
+    if not np.isfinite(best_s[last, end]):
+        return None
+    found = []
+    while last:
+        least = tables.least_begin(last, end)
+        until_s = tables.until_s[last]
+        so_far_s = np.maximum(best_s[:last, least:end], tables.links_s[:last, last, None])
+        through_s = np.maximum(so_far_s, until_s[end] - until_s[least:end])  # [last, end - least]
+        before = int((through_s.min(axis=1) == best_s[last, end]).argmax())
+        begin = least + int(through_s[before].argmin())
+        found.append(Stage(tables.devices[last], begin, end))
+        last, end = before, begin
+    return [Stage(tables.devices[0], 0, end), *reversed(found)]
