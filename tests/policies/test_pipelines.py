@@ -254,7 +254,7 @@ def test_memory_of_layers_is_what_blocks_need(data: st.DataObject) -> None:
             for block in layer_blocks(seen.costs.shape, layer):
                 usage.add(block)
             held.append(usage.page().total_bytes)
-        assert totals == held
+        assert list(totals) == held
 
 
 @given(data=st.data())

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
 from edgeemu.policies.search.speed_order import in_order_of_speed
@@ -141,14 +140,15 @@ def candidates(costs: StageCosts, source: int) -> list[int]:
 def alike_devices(view: ClusterView, source: int, among: Sequence[int]) -> list[list[int]]:
     """Group devices that are interchangeable: equal speed, memory and links. The source is a group of its own."""
     groups: list[list[int]] = []
-    of_kind: dict[tuple[Compute, int], list[list[int]]] = {}  # without the source's
-    for device in among:
+    facts = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s, view.memory_bytes
+    kinds = np.array(facts)[:, list(among)].T.tolist()  # [n, 4] known sooner than devices are compared
+    of_kind: dict[tuple[float, ...], list[list[int]]] = {}  # groups without the source's
+    for device, kind in zip(among, kinds, strict=True):
         if device == source:
             groups.append([device])
             continue
-        seen = view.devices[device]
-        known = of_kind.setdefault((seen.compute, seen.memory_bytes), [])
-        group = next((group for group in known if _same_links(view, group[0], device, among)), None)
+        known = of_kind.setdefault(tuple(kind), [])
+        group = next((group for group in known if _same(view, group[0], device, among)), None)
         if group is None:
             group = []
             groups.append(group)
@@ -157,7 +157,10 @@ def alike_devices(view: ClusterView, source: int, among: Sequence[int]) -> list[
     return groups
 
 
-def _same_links(view: ClusterView, a: int, b: int, among: Sequence[int]) -> bool:
+def _same(view: ClusterView, a: int, b: int, among: Sequence[int]) -> bool:
+    mine, other = view.devices[a], view.devices[b]
+    if (mine.compute, mine.memory_bytes) != (other.compute, other.memory_bytes):
+        return False
     rest = [d for d in among if d not in (a, b)]
     for rows in (view.links.s_per_bit, view.links.delay_s):
         if rows.pair(a, b) != rows.pair(b, a):

@@ -37,11 +37,19 @@ def in_order_of_speed(costs: StageCosts, source: int, among: Sequence[int]) -> l
     devices = np.array(order)
     rooms = (costs.rooms(devices, lm_head=lm_head).tolist() for lm_head in (False, True))
     tables = _Tables(order, costs.all_until_s(devices), costs.all_occupied_s(devices), *rooms)
-    best_s = np.full(tables.until_s.shape, np.inf)  # [n, n_elements + 1] by the last device and elements done
+    best_s = np.full((len(order), costs.n_elements + 1), np.inf)  # by the last device and elements done
     best_s[0] = costs.segments_s(source)[0]
+    befores = np.array([0, *(n for n in range(1, len(order)) if tables.room[n] > 0)])  # others can only be last
+    n_befores = np.searchsorted(befores, np.arange(len(order))).tolist()  # [n] of those that come before each
+    so_far_s = np.full((len(befores), costs.n_elements + 1), np.inf)  # `best_s` of these, side by side
+    so_far_s[0] = best_s[0]
+    links_s = tables.links_s[befores]  # [n_befores, n]
     for last in range(1, len(order)):
-        arrive_s = np.maximum(best_s[:last], tables.links_s[:last, last, None]).min(axis=0)  # [n_elements + 1]
+        n = n_befores[last]
+        arrive_s = np.maximum(so_far_s[:n], links_s[:n, last, None]).min(axis=0)  # [n_elements + 1]
         _add_stage(tables, best_s[last], arrive_s, last)
+        if tables.room[last] > 0:
+            so_far_s[n] = best_s[last]
     return _stages(tables, best_s)
 
 
