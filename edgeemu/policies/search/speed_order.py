@@ -46,25 +46,27 @@ def in_order_of_speed(costs: StageCosts, source: int, among: Sequence[int]) -> l
     links_s = tables.links_s[befores]  # [n_befores, n]
     for last in range(1, len(order)):
         n = n_befores[last]
-        arrive_s = np.maximum(so_far_s[:n], links_s[:n, last, None]).min(axis=0)  # [n_elements + 1]
-        _add_stage(tables, best_s[last], arrive_s, last)
+        _add_stage(tables, best_s[last], so_far_s[:n], links_s[:n, last, None], last)
         if tables.room[last] > 0:
             so_far_s[n] = best_s[last]
     return _stages(tables, best_s)
 
 
-def _add_stage(tables: _Tables, best_s: FloatArray, arrive_s: FloatArray, last: int) -> None:
-    """Write the least bottleneck of pipelines that end on a device, from that of what comes before: [n_elements + 1].
+def _add_stage(tables: _Tables, best_s: FloatArray, so_far_s: FloatArray, links_s: FloatArray, last: int) -> None:
+    """Write the least bottleneck of pipelines that end on a device, by elements done: [n_elements + 1].
 
-    No stage but the source's begins with the embedding: before it, `arrive_s` is infinite.
+    `so_far_s`, [n, n_elements + 1], and the links from there, [n, 1], are those of devices before it. No stage but the
+    source's begins with the embedding: nothing is done without it, and so the first column is infinite.
     """
-    until_s, end = tables.until_s[last], len(best_s) - 1
-    if tables.room[last] > 0:
-        begins = _begins(tables.room[last], end)
+    until_s, end, room = tables.until_s[last], len(best_s) - 1, tables.room[last]
+    least = tables.least_begin(last, end) if room < 1 else 0  # the first column that matters
+    arrive_s = np.maximum(so_far_s[:, least:], links_s).min(axis=0)  # [n_elements + 1 - least]
+    if room > 0:
+        begins = _begins(room, end)
         best_s[:end] = np.maximum(arrive_s[begins], until_s[:end] - until_s[begins]).min(axis=0)
     if tables.room_at_end[last] >= 0:
         begin = tables.least_begin(last, end)
-        best_s[end] = np.maximum(arrive_s[begin:end], until_s[end] - until_s[begin:end]).min()
+        best_s[end] = np.maximum(arrive_s[begin - least : -1], until_s[end] - until_s[begin:end]).min()
 
 
 @lru_cache(maxsize=256)
