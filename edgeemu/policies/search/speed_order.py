@@ -20,7 +20,7 @@ class _Tables(NamedTuple):
 
     devices: list[int]
     until_s: FloatArray  # [n, n_elements + 1] time of all elements before each
-    links_s: FloatArray  # [n, n] by which a link is occupied, by source and target
+    links_s: FloatArray  # [n, n] by which a link is occupied, by target and source
     room: list[int]  # [n]
     room_at_end: list[int]  # [n] beside the output matrix; -1: not even that fits
 
@@ -33,20 +33,21 @@ class _Tables(NamedTuple):
 
 def in_order_of_speed(costs: StageCosts, source: int, among: Sequence[int]) -> list[Stage] | None:
     """The throughput program with the source first and the other devices by speed, each used or left out."""
-    order = [source, *sorted((d for d in among if d != source), key=lambda d: (float(costs.layer_s[d]), d))]
-    devices = np.array(order)
+    others = np.array(sorted(d for d in among if d != source), np.int64)
+    devices = np.append(source, others[costs.layer_s[others].argsort(kind="stable")])  # [n]
     rooms = (costs.rooms(devices, lm_head=lm_head).tolist() for lm_head in (False, True))
-    tables = _Tables(order, costs.all_until_s(devices), costs.all_occupied_s(devices), *rooms)
-    best_s = np.full((len(order), costs.n_elements + 1), np.inf)  # by the last device and elements done
+    links_s = np.ascontiguousarray(costs.all_occupied_s(devices).T)  # [n, n]
+    tables = _Tables(devices.tolist(), costs.all_until_s(devices), links_s, *rooms)
+    best_s = np.full((len(devices), costs.n_elements + 1), np.inf)  # by the last device and elements done
     best_s[0] = costs.segments_s(source)[0]
-    befores = np.array([0, *(n for n in range(1, len(order)) if tables.room[n] > 0)])  # others can only be last
-    n_befores = np.searchsorted(befores, np.arange(len(order))).tolist()  # [n] of those that come before each
+    befores = np.array([0, *(n for n in range(1, len(devices)) if tables.room[n] > 0)])  # others can only be last
+    n_befores = np.searchsorted(befores, np.arange(len(devices))).tolist()  # [n] of those that come before each
     so_far_s = np.full((len(befores), costs.n_elements + 1), np.inf)  # `best_s` of these, side by side
     so_far_s[0] = best_s[0]
-    links_s = tables.links_s[befores]  # [n_befores, n]
-    for last in range(1, len(order)):
+    links_s = links_s[:, befores]  # [n, n_befores]
+    for last in range(1, len(devices)):
         n = n_befores[last]
-        _add_stage(tables, best_s[last], so_far_s[:n], links_s[:n, last, None], last)
+        _add_stage(tables, best_s[last], so_far_s[:n], links_s[last, :n, None], last)
         if tables.room[last] > 0:
             so_far_s[n] = best_s[last]
     return _stages(tables, best_s)
@@ -81,14 +82,13 @@ def _stages(tables: _Tables, best_s: FloatArray) -> list[Stage] | None:
     last, end = int(best_s[:, -1].argmin()), best_s.shape[1] - 1
     if not np.isfinite(best_s[last, end]):
         return None
-    found = []
+    found, at_s = [], np.ascontiguousarray(best_s.T)  # [n_elements + 1, n]
     while last:
-        least = tables.least_begin(last, end)
-        until_s = tables.until_s[last]
-        so_far_s = np.maximum(best_s[:last, least:end], tables.links_s[:last, last, None])
-        through_s = np.maximum(so_far_s, until_s[end] - until_s[least:end])  # [last, end - least]
-        before = int((through_s.min(axis=1) == best_s[last, end]).argmax())
-        begin = least + int(through_s[before].argmin())
+        least, until_s = tables.least_begin(last, end), tables.until_s[last]
+        so_far_s = np.maximum(at_s[least:end, :last], tables.links_s[last, :last])
+        through_s = np.maximum(so_far_s, (until_s[end] - until_s[least:end])[:, None])  # [end - least, last]
+        before = int((through_s.min(axis=0) == at_s[end, last]).argmax())
+        begin = least + int(through_s[:, before].argmin())
         found.append(Stage(tables.devices[last], begin, end))
         last, end = before, begin
     return [Stage(tables.devices[0], 0, end), *reversed(found)]
