@@ -18,6 +18,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies import mdi, policy
 from edgeemu.policies.search import pipeline_programs
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
+from edgeemu.policies.search.speed_order import in_order_of_speed
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
@@ -121,7 +122,7 @@ def test_the_program_for_throughput_is_the_optimum_of_all_pipelines(data: st.Dat
 def test_in_the_order_of_speed_it_is_the_optimum_of_pipelines_in_that_order(data: st.DataObject) -> None:
     seen = data.draw(small_views(4, 3, tight=True))
     costs = StageCosts(seen)
-    found = pipeline_programs.in_order_of_speed(costs, seen.source, range(4))
+    found = in_order_of_speed(costs, seen.source, range(4))
     rank = {seen.source: -1} | {
         d: n for n, d in enumerate(sorted(range(4), key=lambda d: (costs.layer_s[d], d))) if d != seen.source
     }
@@ -253,7 +254,7 @@ def test_memory_of_layers_is_what_blocks_need(data: st.DataObject) -> None:
             for block in layer_blocks(seen.costs.shape, layer):
                 usage.add(block)
             held.append(usage.page().total_bytes)
-        assert totals == held
+        assert list(totals) == held
 
 
 @given(data=st.data())

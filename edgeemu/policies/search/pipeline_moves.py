@@ -7,6 +7,8 @@ in less than one sequence alone takes: a round takes max(C x busiest, step).
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.placement import Placement
@@ -16,7 +18,7 @@ from edgeemu.policies.search.halfway import halfway, halfway_of_blocks
 from edgeemu.policies.search.pipeline_programs import pipelines
 from edgeemu.policies.search.pipeline_stages import StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
-from edgeemu.policies.view.memory_arrays import union_fits
+from edgeemu.policies.view.memory_arrays import placement_fits, union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.step_time import StepTimes
@@ -27,9 +29,21 @@ def busiest_s(times: StepTimes, layout: PlacementArrays) -> float:
 
     Links count with x and the token: heads on other devices than x send little in comparison.
     """
-    bits = times.message_bits(layout, heads=False)
-    links_s = [times.links.s_per_bit.pair(a, b) * size for (a, b), size in bits.items()]
-    return max([float(times.busy_s(layout).max()), *links_s])
+    return max(float(times.busy_s(layout).max()), _busiest_link_s(times, layout))
+
+
+def _busiest_link_s(times: StepTimes, layout: PlacementArrays) -> float:
+    """The longest time that a link is busy in a step with the token and with x on its path through single blocks."""
+    ends = layout.embed, layout.lm_head
+    sources = np.hstack([ends[1], ends[0], layout.ffn[:-1], layout.proj, layout.ffn[-1]])  # [2 * n_layers + 2]
+    targets = np.hstack([ends[0], layout.proj, layout.ffn, ends[1]])  # [2 * n_layers + 2]
+    bits = np.append(times.token_bits, np.full(len(sources) - 1, times.hidden_bits))
+    away = np.flatnonzero(sources != targets)  # [m]
+    if not len(away):
+        return 0.0
+    pairs, which = np.unique(sources[away] * times.n_devices + targets[away], return_inverse=True)
+    sent = np.bincount(which, bits[away])  # [n_pairs]
+    return float((times.links.s_per_bit.pairs(*np.divmod(pairs, times.n_devices)) * sent).max())
 
 
 def round_s(times: StepTimes, layout: PlacementArrays, sequences: int) -> float:
@@ -49,26 +63,27 @@ def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, cur
         NoBetterPlacement: the current placement no longer fits, and no pipeline does.
     """
     shape = view.costs.shape
-    old, costs, stages = PlacementArrays.of(current, shape), MoveCosts(view), StageCosts(prospect.ahead)
-    fits = view.holds(current)
+    old, costs, stages = layout_of(current, shape), MoveCosts(view), StageCosts(prospect.ahead)
+    fits = _fits(view, current)
     try:
-        found = [PlacementArrays.of(stages.placement(pipeline), shape) for pipeline in pipelines(stages, old.embed)]
+        found = [stages.layout(pipeline) for pipeline in pipelines(stages, old.embed)]
     except InfeasibleError:
         found = []
-    now = (from_now(view, old, earlier) for earlier in earlier_layouts(view))
-    found += [layout for layout in now if layout is not None]
-    if not found:
-        if fits:
-            return current
-        raise NoBetterPlacement("a device has lost memory, and no pipeline of complete layers fits the others")
     before_s = round_s(times, old, view.sequences)
     prices = Prices.of(costs, prospect, before_s)
-    changes = [
-        _PipelineChange(layout, before_s - round_s(times, layout, view.sequences), costs.migration_s(old, layout))
-        for layout in found
-    ]
+    drafts = [(layout, False) for layout in found] + [(layout, True) for layout in earlier_layouts(view)]
+    changes = []
+    for layout, earlier in drafts:
+        gain_s = before_s - round_s(times, layout, view.sequences)  # whichever groups stay
+        if fits and gain_s <= WORTH * before_s:
+            continue
+        now = from_now(view, old, layout) if earlier else layout
+        if now is not None:
+            changes.append(_PipelineChange(now, gain_s, costs.migration_s(old, now)))
     if fits:
-        changes = [change for change in changes if prices.pays(*change[1:]) and change.gain_s > WORTH * before_s]
+        changes = [change for change in changes if prices.pays(*change[1:])]
+    elif not changes:
+        raise NoBetterPlacement("a device has lost memory, and no pipeline of complete layers fits the others")
     changes.sort(key=lambda change: change.moves_s - prices.gained_s(change.gain_s))
     for layout, _, _ in changes:
         if union_fits(view, old, layout):
@@ -77,6 +92,13 @@ def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, cur
         if middle is not None:
             return middle
     return current if fits else changes[0].layout.placement(shape)
+
+
+def _fits(view: ClusterView, current: Placement) -> bool:
+    """Whether every device has memory for the current placement, as `ClusterView.holds` says."""
+    if view.by_layer is None and not view.gather:  # much quicker, and kept for the next prospect
+        return placement_fits(view, layout_of(current, view.costs.shape))
+    return view.holds(current)
 
 
 class _PipelineChange(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
+from edgeemu.policies.search.speed_order import in_order_of_speed
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 
@@ -122,10 +123,12 @@ def _alike(costs: StageCosts, source: int, among: Sequence[int]) -> list[list[in
 def candidates(costs: StageCosts, source: int) -> list[int]:
     """The source and the fastest other devices: `CANDIDATES`, or more if the model needs more memory."""
     others = [d for d in np.argsort(costs.layer_s, kind="stable").tolist() if d != source]
+    everyone = np.arange(costs.view.n_devices)
+    rooms, rooms_at_end = (costs.rooms(everyone, lm_head=lm_head).tolist() for lm_head in (False, True))
     chosen, layers = [source], max(0, costs.room(source, embed=True))
     for device in others:
-        room = costs.room(device)
-        if room < 1 and costs.room(device, lm_head=True) < 0:
+        room = rooms[device]
+        if room < 1 and rooms_at_end[device] < 0:
             continue
         if len(chosen) >= CANDIDATES and layers > costs.n_layers:  # one more: the output matrix takes a layer's place
             break
@@ -137,13 +140,20 @@ def candidates(costs: StageCosts, source: int) -> list[int]:
 def alike_devices(view: ClusterView, source: int, among: Sequence[int]) -> list[list[int]]:
     """Group devices that are interchangeable: equal speed, memory and links. The source is a group of its own."""
     groups: list[list[int]] = []
-    for device in among:
-        for group in groups:
-            if device != source and group[0] != source and _same(view, group[0], device, among):
-                group.append(device)
-                break
-        else:
+    facts = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s, view.memory_bytes
+    kinds = np.array(facts)[:, list(among)].T.tolist()  # [n, 4] known sooner than devices are compared
+    of_kind: dict[tuple[float, ...], list[list[int]]] = {}  # groups without the source's
+    for device, kind in zip(among, kinds, strict=True):
+        if device == source:
             groups.append([device])
+            continue
+        known = of_kind.setdefault(tuple(kind), [])
+        group = next((group for group in known if _same(view, group[0], device, among)), None)
+        if group is None:
+            group = []
+            groups.append(group)
+            known.append(group)
+        group.append(device)
     return groups
 
 
@@ -261,18 +271,3 @@ def _stages(found: _PartialPipeline, n_elements: int, groups: list[list[int]]) -
     spans.append((state.last, 0, end))
     members: list[Iterator[int]] = [iter(group) for group in groups]
     return [Stage(next(members[group]), first, end) for group, first, end in reversed(spans)]
-
-
-def in_order_of_speed(costs: StageCosts, source: int, among: Sequence[int]) -> list[Stage] | None:
-    """The throughput program with the source first and the other devices by speed, each used or left out."""
-    order = [source, *sorted((d for d in among if d != source), key=lambda d: (float(costs.layer_s[d]), d))]
-    groups = [[device] for device in order]
-    states = [_start(costs, costs.segments_s(source), (0,), 0)]
-    for n, device in enumerate(order[1:], start=1):
-        reached: dict[tuple[tuple[int, ...], int], _PartialPipeline] = {}
-        segments_s = costs.segments_s(device)
-        for state in states:
-            link_s = costs.occupied_s(order[state.last], device)
-            _extend(reached, state, (n,), n, link_s, segments_s)
-        states += reached.values()
-    return _stages(min(states, key=lambda state: float(state.best_s[-1])), costs.n_elements, groups)

@@ -6,14 +6,17 @@ The elements of a model are counted as pipelined systems count layers: the embed
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from edgeemu.errors import InfeasibleError
+from edgeemu.placement.arrays import IntArray, PlacementArrays
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, layer_blocks
+from edgeemu.placement.costs import Costs
+from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import MANY, ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -43,12 +46,22 @@ class StageCosts:
         """One decoder layer on each device: [n_devices]."""
         return self.view.layer_times_s
 
+    @cached_property
+    def _ends_s(self) -> FloatArray:
+        """Embedding and output matrix on each device: [2, n_devices]."""
+        return np.array([self.view.times_s(self.view.work(end)) for end in (EMBED, LM_HEAD)])
+
     def until_s(self, device: int) -> FloatArray:
         """Time of a device for all elements before each: [n_elements + 1], so that differences are stages."""
-        layers_s = np.full(self.n_layers, self.layer_s[device])
-        embed_s, lm_head_s = self.view.time_s(EMBED, device), self.view.time_s(LM_HEAD, device)
-        until_s: FloatArray = np.concatenate([[0.0, embed_s], layers_s, [lm_head_s]]).cumsum()
+        until_s: FloatArray = self.all_until_s(np.array([device]))[0]
         return until_s
+
+    def all_until_s(self, devices: IntArray) -> FloatArray:
+        """`until_s` of some devices: [n, n_elements + 1]."""
+        until_s = np.zeros((len(devices), self.n_elements + 1))
+        until_s[:, 1], until_s[:, -1] = self._ends_s[:, devices]
+        until_s[:, 2:-1] = self.layer_s[devices, None]
+        return until_s.cumsum(axis=1)
 
     def hop_s(self, source: int, target: int) -> float:
         """Time of one row of x from one device to another; 0 where they are one device."""
@@ -63,31 +76,29 @@ class StageCosts:
         """Time that one row of x occupies a link, without the delay: the next row can follow at once."""
         return self.view.links.s_per_bit.pair(source, target) * self._hidden_bits
 
+    def all_occupied_s(self, devices: IntArray) -> FloatArray:
+        """`occupied_s` between all these devices: [n, n], by source and target."""
+        return self.view.links.s_per_bit.block(devices, devices) * self._hidden_bits
+
     def token_s(self, source: int, target: int) -> float:
         """Time of a sampled token's return to the embedding."""
         return self.view.links.pair(source, target, self._token_bits)
 
     def room(self, device: int, *, embed: bool = False, lm_head: bool = False) -> int:
         """How many layers fit a device with the ends that it holds; -1 where not even the ends do."""
-        return bisect_right(self.total_bytes[embed, lm_head], self.view.devices[device].memory_bytes) - 1
+        return bisect_right(self.total_bytes[embed, lm_head], int(self.view.memory_bytes[device])) - 1
+
+    def rooms(self, devices: IntArray, *, lm_head: bool = False) -> IntArray:
+        """`room` of some devices without the embedding: [n]."""
+        totals = np.array(self.total_bytes[False, lm_head])  # [n_layers + 1]
+        return np.searchsorted(totals, self.view.memory_bytes[devices], side="right") - 1
 
     @cached_property
-    def total_bytes(self) -> dict[tuple[bool, bool], list[int]]:
+    def total_bytes(self) -> dict[tuple[bool, bool], tuple[int, ...]]:
         """Memory of 0, 1, … layers, by (embed, lm_head) on the device too. It is the same on every device."""
-        return {(e, o): self._total_bytes(e, o) for e in (False, True) for o in (False, True)}
-
-    def _total_bytes(self, embed: bool, lm_head: bool) -> list[int]:
-        usage = self.view.empty_usage()
-        for block, there in ((EMBED, embed), (LM_HEAD, lm_head)):
-            if there:
-                usage.add(block)
-        totals = [usage.page().total_bytes]
-        for layer in range(min(2, self.n_layers)):
-            for block in layer_blocks(self.view.costs.shape, layer):
-                usage.add(block)
-            totals.append(usage.page().total_bytes)
-        each = totals[-1] - totals[-2]  # from the second layer on: workspace and messages are there already
-        return totals + [totals[-1] + each * more for more in range(1, self.n_layers - 1)]
+        view, rules = self.view, (self.view.star, self.view.gather)
+        of = view.exact, view.prompt_tokens, view.total_tokens, view.workload.concurrent, *rules
+        return {(e, o): _total_bytes(*of, e, o) for e in (False, True) for o in (False, True)}
 
     def segments_s(self, device: int) -> FloatArray:
         """Every stage's time on a device, infinite where it does not fit: [first, end], n_elements + 1 each."""
@@ -148,6 +159,31 @@ class StageCosts:
             for blocks in elements[first:end]:
                 owner.update(dict.fromkeys(blocks, device))
         return Placement(owner)
+
+    def layout(self, stages: Sequence[Stage]) -> PlacementArrays:
+        """The stages as a placement's arrays."""
+        devices = np.repeat([stage.device for stage in stages], [stage.end - stage.first for stage in stages])
+        layers = devices[1:-1]  # [n_layers]
+        heads = np.repeat(layers[:, None], self.view.costs.shape.n_groups, axis=1)
+        return PlacementArrays(int(devices[0]), int(devices[-1]), heads, layers, layers)
+
+
+@lru_cache(maxsize=32)
+def _total_bytes(
+    costs: Costs, prompt: int, total: int, concurrent: tuple[int, ...], star: bool, gather: bool, embed: bool, end: bool
+) -> tuple[int, ...]:
+    """Memory of 0, 1, … layers beside the ends of the model that are there; kept, as it is for a whole run."""
+    usage = Usage(costs, prompt, total, concurrent, star=star, gather=gather)
+    for block, there in ((EMBED, embed), (LM_HEAD, end)):
+        if there:
+            usage.add(block)
+    totals = [usage.page().total_bytes]
+    for layer in range(min(2, costs.shape.n_layers)):
+        for block in layer_blocks(costs.shape, layer):
+            usage.add(block)
+        totals.append(usage.page().total_bytes)
+    each = totals[-1] - totals[-2]  # from the second layer on: workspace and messages are there already
+    return (*totals, *(totals[-1] + each * more for more in range(1, costs.shape.n_layers - 1)))
 
 
 def merged(devices: Sequence[int]) -> list[Stage]:

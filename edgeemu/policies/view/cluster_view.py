@@ -257,14 +257,14 @@ class ClusterView:
         """`layer_time_s` of every device: [n_devices]."""
         past = self.total_tokens - 1
         heads = self.costs.work(Kind.HEAD, self.costs.shape.n_groups, 1, past)
-        return self._times_s(heads) + self._times_s(self.work(proj(0))) + self._times_s(self.work(ffn(0)))
+        return self.times_s(heads) + self.times_s(self.work(proj(0))) + self.times_s(self.work(ffn(0)))
 
     def model_time_s(self, device: int) -> float:
         """Time of one decode step of the complete model on the device, alone."""
         layers_s = self.costs.shape.n_layers * self.layer_time_s(device)
         return self.time_s(EMBED, device) + layers_s + self.time_s(LM_HEAD, device)
 
-    def _times_s(self, work: Work) -> FloatArray:
+    def times_s(self, work: Work) -> FloatArray:
         """Time of some work on every device, by the roofline: [n_devices]."""
         return np.maximum(work.flops / self.flops_per_s, work.bytes_read / self.mem_bytes_per_s) + self.overhead_s
 

@@ -269,32 +269,28 @@ class StepTimes:
         busy_s[layout.lm_head] += self.lm_head_s[layout.lm_head]
         np.add.at(busy_s, layout.proj, self.proj_s[layout.proj])
         np.add.at(busy_s, layout.ffn, self.ffn_s[layout.ffn])
-        counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
-        _, devices, held = HeldHeads.of(counts)
+        _, devices, held = HeldHeads.sorted(np.sort(layout.heads, axis=1))
         np.add.at(busy_s, devices, self.heads_s(devices, held))
         if self._busy_heads is not None:
-            for source, target, size in self._messages(layout, heads=True):
+            for source, target, size in self._messages(layout):
                 for device in (source, target) if source != target else ():
                     busy_s[device] += self._busy_heads.busy_s(device, size)
         return busy_s
 
-    def message_bits(self, layout: PlacementArrays, *, heads: bool = True) -> dict[tuple[int, int], float]:
-        """Bits that each device sends to each other in a step, by (source, target).
-
-        Without `heads`, only the token and the vectors x on their path through the single blocks.
-        """
+    def message_bits(self, layout: PlacementArrays) -> dict[tuple[int, int], float]:
+        """Bits that each device sends to each other in a step, by (source, target)."""
         bits: dict[tuple[int, int], float] = defaultdict(float)
-        for source, target, size in self._messages(layout, heads=heads):
+        for source, target, size in self._messages(layout):
             bits[source, target] += size
         return {(a, b): size for (a, b), size in bits.items() if a != b}
 
-    def _messages(self, layout: PlacementArrays, *, heads: bool) -> Iterator[tuple[int, int, float]]:
+    def _messages(self, layout: PlacementArrays) -> Iterator[tuple[int, int, float]]:
         """Yield source, target and bits of each result that is handed on in a step, also to its own device."""
         yield layout.lm_head, layout.embed, self.token_bits
         source = layout.embed
         counts = layout.counts(self.n_devices)  # [n_layers, n_devices]
         for row, at_proj, at_ffn in zip(counts, layout.proj.tolist(), layout.ffn.tolist(), strict=True):
-            holders = np.flatnonzero(row).tolist() if heads else []
+            holders = np.flatnonzero(row).tolist()
             for target in {*holders, at_proj}:
                 yield source, target, self.hidden_bits
             for device in holders:
