@@ -4,6 +4,7 @@ The docstring of `resource_aware.py` says which parts are published.
 """
 
 from collections.abc import Iterator
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -13,13 +14,22 @@ from edgeemu.policies.search.head_split import cheapest_slots, slots
 from edgeemu.policies.search.partial_placement import ENDS, UNPLACED, PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 MAX_BACKTRACKS = 50
 MAX_SCORED = 400  # blocks placed again by overload resolution: about 25 us each, so 10 ms
 FREED = 1.1  # of a device's excess
+FEW = 4  # slots of each device that are looked at first, where there are as many devices as groups
 
 LAYER_KINDS = (Kind.FFN, Kind.PROJ, Kind.HEAD)
+
+
+@lru_cache(maxsize=4)
+def _nothing(n_devices: int) -> FloatArray:
+    """No time on any device: [n_devices]."""
+    none = np.zeros(n_devices)
+    none.setflags(write=False)
+    return none
 
 
 class NothingFoundError(Exception):
@@ -50,6 +60,12 @@ class Search:
             Kind.FFN: times.ffn_s,
         }
         self.interval_s = float(times.whole_layer_s.min())
+
+    @cached_property
+    def _first_heads_s(self) -> FloatArray:
+        """Time of a layer's first group on every device: [n_devices]."""
+        everyone = np.arange(self.times.n_devices)
+        return self.times.heads_s(everyone, np.ones_like(everyone))
 
     def everything(self) -> PartialPlacement:
         """Place all blocks."""
@@ -88,12 +104,11 @@ class Search:
     def _scores(self, kind: Kind, layer: int) -> FloatArray:
         """Score S of a block on every device; infinite where it does not fit: [n_devices]."""
         room = self.draft.room
-        after = room.with_single(kind)
-        free = room.capacity - room.total  # [n_devices]
+        after, total = room.with_single(kind), room.total  # [n_devices] each
         with np.errstate(divide="ignore", invalid="ignore"):
-            score = (after - room.total) / free
+            score = (after - total) / (room.capacity - total)
         if not self.memory_only:
-            score = np.maximum(score, self._slowness(kind, layer))
+            np.maximum(score, self._slowness(kind, layer), out=score)
         score[after > room.capacity] = np.inf
         return score
 
@@ -120,11 +135,11 @@ class Search:
                 if from_device == UNPLACED:
                     from_device = draft.source(layer)
                 to_device, bits_out = (int(draft.proj[layer + 1]), bits) if layer < last else (draft.lm_head, bits)
-        total = np.zeros(self.times.n_devices)
+        total = _nothing(self.times.n_devices)
         if from_device != UNPLACED:
-            total += links.row(from_device, bits_in)
+            total = links.row(from_device, bits_in)
         if to_device != UNPLACED:
-            total += links.column(to_device, bits_out)
+            total = total + links.column(to_device, bits_out)
         return total
 
     # -- heads --------------------------------------------------------------------------------------------------
@@ -149,20 +164,27 @@ class Search:
         """How many of `needed` groups each device gets. S rises with each, so the least ones are taken together."""
         times, draft = self.times, self.draft
         source, gather = draft.source(layer), int(draft.proj[layer])
-        transfer_s = np.zeros(times.n_devices)
-        each_s = np.zeros(times.n_devices)
+        transfer_s = each_s = _nothing(times.n_devices)
         if source != UNPLACED:
-            transfer_s += times.links.row(source, times.hidden_bits)
+            transfer_s = times.links.row(source, times.hidden_bits)
         if gather != UNPLACED:
-            transfer_s += times.links.column(gather, times.attention_fixed_bits)
+            transfer_s = transfer_s + times.links.column(gather, times.attention_fixed_bits)
             each_s = times.links.s_per_bit.column(gather) * times.attention_slope_bits
         before = draft.groups[layer]  # [n_devices]
-        one = np.maximum(times.heads_s(np.arange(times.n_devices), before + 1), transfer_s + each_s)
+        none_yet = needed == times.n_groups
+        heads_s = self._first_heads_s if none_yet else times.heads_s(np.arange(times.n_devices), before + 1)
+        one = np.maximum(heads_s, transfer_s + each_s)
         chosen = np.flatnonzero(room)  # [m]
         if len(chosen) > needed:
             chosen = chosen[np.argpartition(one[chosen], needed - 1)[:needed]]
             if int(room[chosen].sum()) < needed:
                 chosen = np.flatnonzero(room)
+        counts = np.zeros(times.n_devices, np.int64)
+        if none_yet and not self.memory_only:
+            found_at_once = self._soonest(chosen, room[chosen], transfer_s[chosen], each_s[chosen])
+            if found_at_once is not None:
+                counts[chosen] = found_at_once
+                return counts
         k = slots(needed)  # [1, needed]: the k-th group in addition to those that are there
         count = before[chosen, None] + k
         compute_s = self._heads_s(chosen, count)  # [m, needed]
@@ -184,12 +206,35 @@ class Search:
         )  # a full device comes before a slot that does not exist
         found = cheapest_slots(np.where(absent, np.inf, score), needed)
         assert found is not None, "as many slots are there as before"
-        counts = np.zeros(times.n_devices, np.int64)
         counts[chosen] = found[1]
         return counts
 
+    def _soonest(self, chosen: IntArray, room: IntArray, transfer_s: FloatArray, each_s: FloatArray) -> IntArray | None:
+        """How many of a layer's groups, none of which is placed, chosen devices get, where this is clear: [m] each.
+
+        The interval is the shortest that has enough slots. Those in it have scores of at most 1, because they fit, and
+        all others more. So they are the answer where they are just enough, and the next one is later by more than
+        rounding.
+        """
+        needed = self.times.n_groups
+        # Where each device has a slot, the latest first one is an upper bound: few columns have all that are earlier.
+        for most in (FEW, needed) if len(chosen) == needed > FEW else (needed,):
+            k = slots(most)  # [1, most]
+            compute_s = self._heads_s(chosen, k)  # [m, most]
+            prices = np.maximum(compute_s, transfer_s[:, None] + k * each_s[:, None])
+            prices[k > room[:, None]] = np.inf
+            if prices[:, -1].min() > (1 + ROUNDING) * prices[:, 0].max():
+                break
+        shortest = cheapest_slots(prices, needed)
+        assert shortest is not None, "room for all was counted"
+        interval_s, counts = shortest
+        if np.count_nonzero(prices <= (1 + ROUNDING) * interval_s) > needed or interval_s <= 0:
+            return None
+        rises = (compute_s[:, 1:] > compute_s[:, :-1]).all()  # else a slot in the interval could have no time left
+        return counts if rises else None
+
     def _heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
-        """Time of fused heads of one layer: [m], [m, k] -> [m, k]."""
+        """Time of fused heads of one layer: [m], [m, k] or [1, k] -> [m, k]."""
         times, at = self.times, devices[:, None]
         return np.maximum(
             times.compute_fixed_s[at] + counts * times.compute_slope_s[at],
