@@ -147,6 +147,9 @@ class Search:
     def heads(self, layer: int, without: int = UNPLACED) -> None:
         """Place the groups of a layer that have no device yet, each by least S."""
         draft = self.draft
+        if without == UNPLACED and not self.memory_only and (counts := self._soonest(layer)) is not None:
+            draft.put_groups(layer, counts)
+            return
         while needed := self.times.n_groups - int(draft.groups[layer].sum()):
             room = draft.room.groups_room(layer)  # [n_devices]
             if without != UNPLACED:
@@ -160,31 +163,28 @@ class Search:
             draft.put_groups(layer, room)
             self._make_room(Kind.HEAD, layer, without, 0)
 
+    def _head_transfers_s(self, layer: int) -> tuple[FloatArray, FloatArray]:
+        """Time to and from each device with some of a layer's heads, and of each group besides: [n_devices] each."""
+        times, source, gather = self.times, self.draft.source(layer), int(self.draft.proj[layer])
+        fixed_s = each_s = _nothing(times.n_devices)
+        if source != UNPLACED:
+            fixed_s = times.links.row(source, times.hidden_bits)
+        if gather != UNPLACED:
+            fixed_s = fixed_s + times.links.column(gather, times.attention_fixed_bits)
+            each_s = times.links.s_per_bit.column(gather) * times.attention_slope_bits
+        return fixed_s, each_s
+
     def _least_scores(self, layer: int, room: IntArray, needed: int) -> IntArray:
         """How many of `needed` groups each device gets. S rises with each, so the least ones are taken together."""
         times, draft = self.times, self.draft
-        source, gather = draft.source(layer), int(draft.proj[layer])
-        transfer_s = each_s = _nothing(times.n_devices)
-        if source != UNPLACED:
-            transfer_s = times.links.row(source, times.hidden_bits)
-        if gather != UNPLACED:
-            transfer_s = transfer_s + times.links.column(gather, times.attention_fixed_bits)
-            each_s = times.links.s_per_bit.column(gather) * times.attention_slope_bits
+        transfer_s, each_s = self._head_transfers_s(layer)
         before = draft.groups[layer]  # [n_devices]
-        none_yet = needed == times.n_groups
-        heads_s = self._first_heads_s if none_yet else times.heads_s(np.arange(times.n_devices), before + 1)
-        one = np.maximum(heads_s, transfer_s + each_s)
+        one = np.maximum(times.heads_s(np.arange(times.n_devices), before + 1), transfer_s + each_s)
         chosen = np.flatnonzero(room)  # [m]
         if len(chosen) > needed:
             chosen = chosen[np.argpartition(one[chosen], needed - 1)[:needed]]
             if int(room[chosen].sum()) < needed:
                 chosen = np.flatnonzero(room)
-        counts = np.zeros(times.n_devices, np.int64)
-        if none_yet and not self.memory_only:
-            found_at_once = self._soonest(chosen, room[chosen], transfer_s[chosen], each_s[chosen])
-            if found_at_once is not None:
-                counts[chosen] = found_at_once
-                return counts
         k = slots(needed)  # [1, needed]: the k-th group in addition to those that are there
         count = before[chosen, None] + k
         compute_s = self._heads_s(chosen, count)  # [m, needed]
@@ -206,32 +206,43 @@ class Search:
         )  # a full device comes before a slot that does not exist
         found = cheapest_slots(np.where(absent, np.inf, score), needed)
         assert found is not None, "as many slots are there as before"
+        counts = np.zeros(times.n_devices, np.int64)
         counts[chosen] = found[1]
         return counts
 
-    def _soonest(self, chosen: IntArray, room: IntArray, transfer_s: FloatArray, each_s: FloatArray) -> IntArray | None:
-        """How many of a layer's groups, none of which is placed, chosen devices get, where this is clear: [m] each.
+    def _soonest(self, layer: int) -> IntArray | None:
+        """`_least_scores` of all groups of a layer, of which no device holds any, where that is clear: [n_devices].
 
         The interval is the shortest that has enough slots. Those in it have scores of at most 1, because they fit, and
         all others more. So they are the answer where they are just enough, and the next one is later by more than
-        rounding.
+        rounding. None where it is not clear, or devices too few to get one each.
         """
-        needed = self.times.n_groups
-        # Where each device has a slot, the latest first one is an upper bound: few columns have all that are earlier.
-        for most in (FEW, needed) if len(chosen) == needed > FEW else (needed,):
-            k = slots(most)  # [1, most]
-            compute_s = self._heads_s(chosen, k)  # [m, most]
-            prices = np.maximum(compute_s, transfer_s[:, None] + k * each_s[:, None])
-            prices[k > room[:, None]] = np.inf
-            if prices[:, -1].min() > (1 + ROUNDING) * prices[:, 0].max():
-                break
-        shortest = cheapest_slots(prices, needed)
-        assert shortest is not None, "room for all was counted"
-        interval_s, counts = shortest
-        if np.count_nonzero(prices <= (1 + ROUNDING) * interval_s) > needed or interval_s <= 0:
+        times, room, needed = self.times, self.draft.room, self.times.n_groups
+        chosen = room.first_group_fits().nonzero()[0]  # [m]
+        if len(chosen) < needed or self.draft.groups[layer].any() or room.groups[layer].any():
             return None
-        rises = (compute_s[:, 1:] > compute_s[:, :-1]).all()  # else a slot in the interval could have no time left
-        return counts if rises else None
+        transfer_s, each_s = self._head_transfers_s(layer)
+        if len(chosen) > needed:  # no other device can be among the soonest
+            one_s = np.maximum(self._first_heads_s, transfer_s + each_s)  # [n_devices]
+            chosen = chosen[one_s[chosen].argpartition(needed - 1)[:needed]]
+        # The latest first slot is an upper bound: few columns have all that are earlier.
+        k = slots(min(FEW, needed))  # [1, FEW]
+        compute_s = self._heads_s(chosen, k)  # [m, FEW]
+        prices = np.maximum(compute_s, transfer_s[chosen, None] + k * each_s[chosen, None])
+        latest_s = (1 + ROUNDING) * prices[:, 0].max()
+        if prices[:, -1].min() <= latest_s and len(k[0]) < needed:
+            return None
+        prices[k > room.groups_room(layer, chosen)[:, None]] = np.inf
+        shortest = cheapest_slots(prices, needed)
+        assert shortest is not None, "each device has room for one"
+        interval_s, counts = shortest
+        clear = interval_s > 0 and np.count_nonzero(prices <= (1 + ROUNDING) * interval_s) == needed
+        # Where time does not rise with the number, a slot in the interval could have no time left.
+        if not clear or (compute_s[:, 1:] <= compute_s[:, :-1]).any():
+            return None
+        found = np.zeros(times.n_devices, np.int64)
+        found[chosen] = counts
+        return found
 
     def _heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
         """Time of fused heads of one layer: [m], [m, k] or [1, k] -> [m, k]."""

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, near_mesh, placements, scattered, uneven_mesh, with_links, with_workload
+from support.builders import QUICK, devices, near_mesh, placements, scattered, uneven_mesh, with_links, with_workload
 
+from edgeemu.cluster.cluster import Cluster
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
@@ -35,17 +36,22 @@ SHAPES = st.sampled_from(
 )
 
 
-def seen_by(n: int, shape: ModelShape, seed: int, interval_tokens: int, *, on_flash: bool) -> ClusterView:
-    seen = oracle_view(uneven_mesh(n, seed), PhysicalCosts(shape), None, 7, 30)
+def seen_by(
+    n: int, shape: ModelShape, seed: int, interval_tokens: int, *, on_flash: bool, busy: bool = False
+) -> ClusterView:
+    cluster = uneven_mesh(n, seed)
+    if busy:
+        nominal = [device.compute for device in cluster.devices if device.compute is not None]
+        computes = [replace(compute, message_s=1e-4, byte_s=1e-8) for compute in nominal]
+        cluster = Cluster(cluster.name, cluster.seed, devices(computes), cluster.topology)
+    seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
     return replace(with_workload(seen, length=20, interval_tokens=interval_tokens), weights_on_flash=on_flash)
 
 
 @QUICK
-@given(st.data(), SHAPES, SEEDS, st.sampled_from((1, 10, 100, 1_000, 10_000)), st.booleans(), st.integers(2, 6))
-def test_no_move_that_pays_is_ruled_out(
-    data: st.DataObject, shape: ModelShape, seed: int, tokens: int, on_flash: bool, n: int
-) -> None:
-    seen = seen_by(n, shape, seed, tokens, on_flash=on_flash)
+@given(st.data(), SHAPES, SEEDS, st.sampled_from((1, 10, 100, 1_000, 10_000)), st.integers(2, 6))
+def test_no_move_that_pays_is_ruled_out(data: st.DataObject, shape: ModelShape, seed: int, tokens: int, n: int) -> None:
+    seen = seen_by(n, shape, seed, tokens, on_flash=data.draw(st.booleans()), busy=data.draw(st.booleans()))
     times, costs = StepTimes(seen), MoveCosts(seen)
     draft, target = (
         PartialPlacement.of(seen, times, PlacementArrays.of(data.draw(placements(shape, n)), shape)) for _ in range(2)
@@ -53,7 +59,7 @@ def test_no_move_that_pays_is_ruled_out(
     prices, layers_s = Prices(costs, float(tokens)), draft.layers_s()
     worth = single_gains.could_pay(draft, target, prices, layers_s)
     assert worth.shape == (len(MOVES), shape.n_layers)
-    after_s = single_gains.around_s(draft, target, layers_s)
+    after_s = single_gains.least_around_s(draft, target, layers_s)
     moves_s = single_gains.least_moves_s(draft, target, costs)
     for which, kinds in enumerate(MOVES):
         for layer in range(shape.n_layers):
@@ -66,7 +72,7 @@ def test_no_move_that_pays_is_ruled_out(
             draft.move(moved, device)
             exact_s = touched_s(draft, layer, kinds[0])
             draft.move_back(moved, device)
-            assert exact_s == pytest.approx(after_s[which, layer], rel=1e-12)
+            assert after_s[which, layer] <= exact_s * (1 + 1e-12)
             assert moves_s[which, layer] <= move_s * (1 + 1e-12)
             assert worth[which, layer] or not prices.pays(before_s - exact_s, move_s)
 
