@@ -219,7 +219,7 @@ class Search:
         """
         times, room, needed = self.times, self.draft.room, self.times.n_groups
         chosen = room.first_group_fits().nonzero()[0]  # [m]
-        if len(chosen) < needed or self.draft.groups[layer].any() or room.groups[layer].any():
+        if len(chosen) < needed or room.groups[layer].any():
             return None
         transfer_s, each_s = self._head_transfers_s(layer)
         if len(chosen) > needed:  # no other device can be among the soonest

@@ -93,6 +93,33 @@ def test_decisions_are_those_of_trying_all_moves(shape: ModelShape, seed: int, t
     assert found.same(everything)
 
 
+@pytest.mark.parametrize(
+    ("moves", "near"),
+    [((Kind.LM_HEAD, 5), {0, 5}), ((Kind.EMBED, 0), {0, 5}), ((Kind.FFN, 2), {2, 3}), ((Kind.FFN, 5), {5})],
+)
+def test_all_moves_near_a_change_are_tried(moves: tuple[Kind, int], near: set[int]) -> None:
+    """A bound of a move holds no longer where something beside it has moved."""
+    shape = ModelShape("wide", 6, 256, 16, 4, 16, 1024, 8192, 4096, activation="gelu")
+    seen = seen_by(3, shape, 1, 10, on_flash=False)
+    times = StepTimes(seen)
+    draft, target = (
+        PartialPlacement.of(seen, times, PlacementArrays.of(scattered(shape, 3, seed), shape)) for seed in range(2)
+    )
+    worth = np.zeros((len(MOVES), shape.n_layers), np.bool_)
+    worth[0, moves[1]] = moves[0] is Kind.FFN
+    tried: list[tuple[int, tuple[Kind, ...]]] = []
+
+    def tries(_draft: object, _target: object, layer: int, kinds: tuple[Kind, ...], *_: object) -> bool:
+        tried.append((layer, kinds))
+        return (kinds[0], layer) == moves and len(kinds) == 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resource_aware, "could_pay", lambda *_: worth)
+        patch.setattr(resource_aware, "_try_towards", tries)
+        resource_aware._move_singles(draft, target, Prices(MoveCosts(seen), 10.0), draft.layers_s())
+    assert tried[2:] == [(layer, kinds) for layer in sorted(near) for kinds in MOVES]
+
+
 def searched(seen: ClusterView) -> PartialPlacement | None:
     times = StepTimes(seen)
     try:
@@ -120,7 +147,7 @@ def test_heads_are_placed_as_by_all_scores(shape: ModelShape, seed: int, share: 
             for device, room in zip(seen.devices, memory, strict=True)
         ),
     )
-    seen = with_links(seen, 1e7, 1e-4) if alike else seen
+    seen = with_links(seen, 1e10, 0.0) if alike else seen
     found = searched(seen)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score_search.Search, "_soonest", lambda *_: None)
