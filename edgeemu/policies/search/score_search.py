@@ -51,6 +51,7 @@ class Search:
         self.times = times
         self.draft = draft
         self.memory_only = memory_only
+        self.many = not memory_only and times.n_devices >= times.n_groups  # so that each group could have a device
         self.backtracks = 0
         self.scored = 0
         self.alone_s = {
@@ -147,7 +148,7 @@ class Search:
     def heads(self, layer: int, without: int = UNPLACED) -> None:
         """Place the groups of a layer that have no device yet, each by least S."""
         draft = self.draft
-        if without == UNPLACED and not self.memory_only and (counts := self._soonest(layer)) is not None:
+        if self.many and without == UNPLACED and (counts := self._soonest(layer)) is not None:
             draft.put_groups(layer, counts)
             return
         while needed := self.times.n_groups - int(draft.groups[layer].sum()):
@@ -201,9 +202,8 @@ class Search:
             left_s = interval_s - already_s
             compute = np.where(left_s > 0, (compute_s - already_s) / left_s, np.inf)
         score = memory if self.memory_only else np.maximum(np.maximum(memory, compute), moved_s / interval_s)
-        score = np.maximum.accumulate(
-            np.minimum(score, 1e300), axis=1
-        )  # a full device comes before a slot that does not exist
+        # A full device comes before a slot that does not exist.
+        score = np.maximum.accumulate(np.minimum(score, 1e300), axis=1)
         found = cheapest_slots(np.where(absent, np.inf, score), needed)
         assert found is not None, "as many slots are there as before"
         counts = np.zeros(times.n_devices, np.int64)
