@@ -38,6 +38,7 @@ from edgeemu.policies.search.local_moves import quickest_end_s, resplit_heads, t
 from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
 from edgeemu.policies.search.score_search import NothingFoundError, Search
 from edgeemu.policies.search.share_proposals import any_that_fits
+from edgeemu.policies.search.single_gains import MOVES, could_pay
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.memory_arrays import found_placement
 from edgeemu.policies.view.migration_time import MoveCosts
@@ -158,13 +159,18 @@ def _move_singles(draft: PartialPlacement, target: PartialPlacement, prices: Pri
     """Move single blocks, and layers, to where `target` has them, where each pays. `layers_s`: as they are placed."""
     last = len(draft.ffn) - 1
     ends_s = draft.ends_s()
+    worth = could_pay(draft, target, prices, layers_s).tolist()  # n_moves x n_layers
+    changed = set()  # layers that are not as they were, or what is next to them
     for kind in ENDS:
         layer = 0 if kind is Kind.EMBED else last
-        _try_towards(draft, target, layer, (kind,), prices, ends_s + layers_s[layer])
+        if _try_towards(draft, target, layer, (kind,), prices, ends_s + layers_s[layer]):
+            changed |= {0, last}
     for layer in range(last + 1):
         at_most_s = layers_s[layer] + (layers_s[layer + 1] if layer < last else ends_s)
-        for kinds in ((Kind.FFN,), (Kind.PROJ,), (Kind.FFN, Kind.PROJ), (Kind.FFN, Kind.PROJ, Kind.HEAD)):
-            _try_towards(draft, target, layer, kinds, prices, at_most_s)
+        for kinds, worth_it in zip(MOVES, worth, strict=True):
+            worth_it = worth_it[layer] or layer in changed
+            if worth_it and _try_towards(draft, target, layer, kinds, prices, at_most_s):
+                changed |= {layer, layer + 1}
 
 
 def _try_towards(
@@ -174,10 +180,13 @@ def _try_towards(
     kinds: tuple[Kind, ...],
     prices: Prices,
     at_most_s: float,
-) -> None:
-    """Try to move blocks of one layer to where `target` has the first; two single blocks move only together."""
+) -> bool:
+    """Try to move blocks of one layer to where `target` has the first; two single blocks move only together.
+
+    Whether they have moved.
+    """
     device = target.at(kinds[0], layer)
     moved = to_move(draft, layer, kinds, device)
-    singles = sum(each.kind is not Kind.HEAD for each in moved)
-    if singles == min(2, len(kinds)):
-        try_move(draft, prices, moved, device, lambda: touched_s(draft, layer, kinds[0]), at_most_s)
+    if sum(each.kind is not Kind.HEAD for each in moved) < min(2, len(kinds)):
+        return False
+    return try_move(draft, prices, moved, device, lambda: touched_s(draft, layer, kinds[0]), at_most_s)

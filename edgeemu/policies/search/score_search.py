@@ -4,6 +4,7 @@ The docstring of `resource_aware.py` says which parts are published.
 """
 
 from collections.abc import Iterator
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -13,13 +14,22 @@ from edgeemu.policies.search.head_split import cheapest_slots, slots
 from edgeemu.policies.search.partial_placement import ENDS, UNPLACED, PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.step_time import StepTimes
+from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 MAX_BACKTRACKS = 50
 MAX_SCORED = 400  # blocks placed again by overload resolution: about 25 us each, so 10 ms
 FREED = 1.1  # of a device's excess
+FEW = 4  # slots of each device that are looked at first, where there are as many devices as groups
 
 LAYER_KINDS = (Kind.FFN, Kind.PROJ, Kind.HEAD)
+
+
+@lru_cache(maxsize=4)
+def _nothing(n_devices: int) -> FloatArray:
+    """No time on any device: [n_devices]."""
+    none = np.zeros(n_devices)
+    none.setflags(write=False)
+    return none
 
 
 class NothingFoundError(Exception):
@@ -41,6 +51,7 @@ class Search:
         self.times = times
         self.draft = draft
         self.memory_only = memory_only
+        self.many = not memory_only and times.n_devices >= times.n_groups  # so that each group could have a device
         self.backtracks = 0
         self.scored = 0
         self.alone_s = {
@@ -50,6 +61,12 @@ class Search:
             Kind.FFN: times.ffn_s,
         }
         self.interval_s = float(times.whole_layer_s.min())
+
+    @cached_property
+    def _first_heads_s(self) -> FloatArray:
+        """Time of a layer's first group on every device: [n_devices]."""
+        everyone = np.arange(self.times.n_devices)
+        return self.times.heads_s(everyone, np.ones_like(everyone))
 
     def everything(self) -> PartialPlacement:
         """Place all blocks."""
@@ -88,12 +105,11 @@ class Search:
     def _scores(self, kind: Kind, layer: int) -> FloatArray:
         """Score S of a block on every device; infinite where it does not fit: [n_devices]."""
         room = self.draft.room
-        after = room.with_single(kind)
-        free = room.capacity - room.total  # [n_devices]
+        after, total = room.with_single(kind), room.total  # [n_devices] each
         with np.errstate(divide="ignore", invalid="ignore"):
-            score = (after - room.total) / free
+            score = (after - total) / (room.capacity - total)
         if not self.memory_only:
-            score = np.maximum(score, self._slowness(kind, layer))
+            np.maximum(score, self._slowness(kind, layer), out=score)
         score[after > room.capacity] = np.inf
         return score
 
@@ -120,11 +136,11 @@ class Search:
                 if from_device == UNPLACED:
                     from_device = draft.source(layer)
                 to_device, bits_out = (int(draft.proj[layer + 1]), bits) if layer < last else (draft.lm_head, bits)
-        total = np.zeros(self.times.n_devices)
+        total = _nothing(self.times.n_devices)
         if from_device != UNPLACED:
-            total += links.row(from_device, bits_in)
+            total = links.row(from_device, bits_in)
         if to_device != UNPLACED:
-            total += links.column(to_device, bits_out)
+            total = total + links.column(to_device, bits_out)
         return total
 
     # -- heads --------------------------------------------------------------------------------------------------
@@ -132,6 +148,9 @@ class Search:
     def heads(self, layer: int, without: int = UNPLACED) -> None:
         """Place the groups of a layer that have no device yet, each by least S."""
         draft = self.draft
+        if self.many and without == UNPLACED and (counts := self._soonest(layer)) is not None:
+            draft.put_groups(layer, counts)
+            return
         while needed := self.times.n_groups - int(draft.groups[layer].sum()):
             room = draft.room.groups_room(layer)  # [n_devices]
             if without != UNPLACED:
@@ -145,17 +164,21 @@ class Search:
             draft.put_groups(layer, room)
             self._make_room(Kind.HEAD, layer, without, 0)
 
+    def _head_transfers_s(self, layer: int) -> tuple[FloatArray, FloatArray]:
+        """Time to and from each device with some of a layer's heads, and of each group besides: [n_devices] each."""
+        times, source, gather = self.times, self.draft.source(layer), int(self.draft.proj[layer])
+        fixed_s = each_s = _nothing(times.n_devices)
+        if source != UNPLACED:
+            fixed_s = times.links.row(source, times.hidden_bits)
+        if gather != UNPLACED:
+            fixed_s = fixed_s + times.links.column(gather, times.attention_fixed_bits)
+            each_s = times.links.s_per_bit.column(gather) * times.attention_slope_bits
+        return fixed_s, each_s
+
     def _least_scores(self, layer: int, room: IntArray, needed: int) -> IntArray:
         """How many of `needed` groups each device gets. S rises with each, so the least ones are taken together."""
         times, draft = self.times, self.draft
-        source, gather = draft.source(layer), int(draft.proj[layer])
-        transfer_s = np.zeros(times.n_devices)
-        each_s = np.zeros(times.n_devices)
-        if source != UNPLACED:
-            transfer_s += times.links.row(source, times.hidden_bits)
-        if gather != UNPLACED:
-            transfer_s += times.links.column(gather, times.attention_fixed_bits)
-            each_s = times.links.s_per_bit.column(gather) * times.attention_slope_bits
+        transfer_s, each_s = self._head_transfers_s(layer)
         before = draft.groups[layer]  # [n_devices]
         one = np.maximum(times.heads_s(np.arange(times.n_devices), before + 1), transfer_s + each_s)
         chosen = np.flatnonzero(room)  # [m]
@@ -179,17 +202,50 @@ class Search:
             left_s = interval_s - already_s
             compute = np.where(left_s > 0, (compute_s - already_s) / left_s, np.inf)
         score = memory if self.memory_only else np.maximum(np.maximum(memory, compute), moved_s / interval_s)
-        score = np.maximum.accumulate(
-            np.minimum(score, 1e300), axis=1
-        )  # a full device comes before a slot that does not exist
+        # A full device comes before a slot that does not exist.
+        score = np.maximum.accumulate(np.minimum(score, 1e300), axis=1)
         found = cheapest_slots(np.where(absent, np.inf, score), needed)
         assert found is not None, "as many slots are there as before"
         counts = np.zeros(times.n_devices, np.int64)
         counts[chosen] = found[1]
         return counts
 
+    def _soonest(self, layer: int) -> IntArray | None:
+        """`_least_scores` of all groups of a layer, of which no device holds any, where that is clear: [n_devices].
+
+        The interval is the shortest that has enough slots. Those in it have scores of at most 1, because they fit, and
+        all others more. So they are the answer where they are just enough, and the next one is later by more than
+        rounding. None where it is not clear, or devices too few to get one each.
+        """
+        times, room, needed = self.times, self.draft.room, self.times.n_groups
+        chosen = room.first_group_fits().nonzero()[0]  # [m]
+        if len(chosen) < needed or room.groups[layer].any():
+            return None
+        transfer_s, each_s = self._head_transfers_s(layer)
+        if len(chosen) > needed:  # no other device can be among the soonest
+            one_s = np.maximum(self._first_heads_s, transfer_s + each_s)  # [n_devices]
+            chosen = chosen[one_s[chosen].argpartition(needed - 1)[:needed]]
+        # The latest first slot is an upper bound: few columns have all that are earlier.
+        k = slots(min(FEW, needed))  # [1, FEW]
+        compute_s = self._heads_s(chosen, k)  # [m, FEW]
+        prices = np.maximum(compute_s, transfer_s[chosen, None] + k * each_s[chosen, None])
+        latest_s = (1 + ROUNDING) * prices[:, 0].max()
+        if prices[:, -1].min() <= latest_s and len(k[0]) < needed:
+            return None
+        prices[k > room.groups_room(layer, chosen)[:, None]] = np.inf
+        shortest = cheapest_slots(prices, needed)
+        assert shortest is not None, "each device has room for one"
+        interval_s, counts = shortest
+        clear = interval_s > 0 and np.count_nonzero(prices <= (1 + ROUNDING) * interval_s) == needed
+        # Where time does not rise with the number, a slot in the interval could have no time left.
+        if not clear or (compute_s[:, 1:] <= compute_s[:, :-1]).any():
+            return None
+        found = np.zeros(times.n_devices, np.int64)
+        found[chosen] = counts
+        return found
+
     def _heads_s(self, devices: IntArray, counts: IntArray) -> FloatArray:
-        """Time of fused heads of one layer: [m], [m, k] -> [m, k]."""
+        """Time of fused heads of one layer: [m], [m, k] or [1, k] -> [m, k]."""
         times, at = self.times, devices[:, None]
         return np.maximum(
             times.compute_fixed_s[at] + counts * times.compute_slope_s[at],

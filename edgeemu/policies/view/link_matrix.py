@@ -234,11 +234,11 @@ class _ScaledRows(PairMatrix):
         return found
 
     def _make_row(self, source: int) -> FloatArray:
-        row: FloatArray = self._base.row(source) * self._factors[self._scaling.from_source(source)]
+        row: FloatArray = self._base.row(source) * self._factors.take(self._scaling.from_source(source))
         return row
 
     def _make_column(self, target: int) -> FloatArray:
-        column: FloatArray = self._base.column(target) * self._factors[self._scaling.to_target(target)]
+        column: FloatArray = self._base.column(target) * self._factors.take(self._scaling.to_target(target))
         return column
 
     def _make_pair(self, source: int, target: int) -> float:
