@@ -11,9 +11,10 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.partial_placement import PartialPlacement
+from edgeemu.policies.view.held_heads import HeldHeads
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.step_time import MANY, ROUNDING, HeldHeads
+from edgeemu.policies.view.step_time import MANY, ROUNDING
 
 MOVES = ((Kind.FFN,), (Kind.PROJ,), (Kind.FFN, Kind.PROJ), (Kind.FFN, Kind.PROJ, Kind.HEAD))
 
