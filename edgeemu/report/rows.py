@@ -130,7 +130,8 @@ class DecisionRow(NamedTuple):
 
     sequence: Int32
     step: Int32  # the step before which it was made
-    event: Name  # decided; cut (at its limit); explored (asked about idle links); refused (no memory); given up
+    # decided; cut (at its limit); explored (asked about idle links); tried (slow links); refused (no memory); given up
+    event: Name
     took_s: Float64 | None  # processor time of the policy; None: it was not asked
     charged_s: Float64 | None  # what it took on the timeline; None: it was not asked
     problem: Text  # why the placement was kept, or the answer cut; empty: there is no problem

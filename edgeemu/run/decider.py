@@ -11,7 +11,7 @@ from edgeemu.placement.placement import Placement, is_divided, moves
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal
-from edgeemu.policies.view.link_factors import NO_LINKS, coded, find, pairs_of
+from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, coded, find, pairs_of
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.still import changed_by_more, is_still
@@ -101,7 +101,7 @@ class Decider:
         if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
         doubtful = self._watcher.doubtful(view.outlook)
-        links = self._explorer.due(doubtful)
+        links, view = self._explorer.due(doubtful), self._watcher.trials.corrected(view, doubtful)
         if not self._worth_asking(view):
             return None
         still = self._kept if self._is_still(view) else 0
@@ -112,23 +112,39 @@ class Decider:
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
         row = DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem)
+        wanted = answer.placement
+        if wanted is not current and await self._waits_for_links(view, doubtful, current, wanted, due):
+            answer = answer._replace(placement=current)
         if answer.placement is not current:
             change = _ChangeDecision(len(self._rows), view, self._changed_for, current, answer.placement)
             self._unexplained.append(change)
             self._changed_for = view
         self._rows.append(row)
         self._lost = self._lost + 1 if answer.lost else 0
-        self._note_kept(view, kept=answer.placement is current and not answer.problem)
+        self._note_kept(view, kept=wanted is current and not answer.problem)
         if self._lost == PATIENCE:
             where = f"sequence {step.sequence}, step {step.step}"
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
             self._rows.append(DecisionRow(*step[:2], "given up", None, None, why))
         decision = Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
-        if not len(links) or answer.placement is not current:
+        if not len(links) or wanted is not current:
             return decision
-        wanted, decision = await self._explore(policy, hopeful(view, links), decision, links)
-        self._explorer.asked(links, wanted, doubtful)
+        measured, decision = await self._explore(policy, hopeful(view, links), decision, links)
+        self._explorer.asked(links, measured, doubtful)
         return decision
+
+    async def _waits_for_links(
+        self, view: ClusterView, doubtful: Doubtful, current: Placement, wanted: Placement, due: Due
+    ) -> bool:
+        """Return whether a change waits until slow links, over which blocks would move, have been tried; try them."""
+        links, waits = self._watcher.trials.to_try(view, doubtful, current, wanted)
+        if links:
+            names = [device.name for device in view.devices]
+            why = ", ".join(f"{names[source]} to {names[target]}" for source, target in links)
+            self._rows.append(DecisionRow(*due.step[:2], "tried", None, None, "", why=f"before blocks move: {why}"))
+            await self._devices.probe(links, due.step, due.at_s)
+            self._watcher.trials.trying(links)
+        return waits
 
     def _explain(self, change: _ChangeDecision) -> None:
         """Add to the row of a change what it is expected to gain, and what has changed since the one before it."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeemu.cluster.links import Change
+from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.policies.compiled.watch_code import EstimatorCode
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.device_view import DeviceView
@@ -16,7 +17,8 @@ from edgeemu.policies.view.link_factors import Doubtful, LinkFactors
 from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import view_at
 from edgeemu.policies.view.outlook import Outlook
-from edgeemu.run.backend import Measurements, StepMeasurement
+from edgeemu.run.backend import PROBE_PAYLOAD_BYTES, Measurements, StepMeasurement
+from edgeemu.run.link_trials import LinkTrials
 from edgeemu.run.plan import Plan
 from edgeemu.timeline.network import Transit
 from edgeemu.timeline.steps import OperationRecord, Step
@@ -35,6 +37,8 @@ class Watcher:
             self._estimate.make_ready(plan.view)  # not in the first decision's time
         self._history = History()  # of an oracle
         self._x_bits = 8.0 * plan.costs.activation_bytes(1)  # of a vector x
+        small, large = (MESSAGE_HEADER_BYTES + size_bytes for size_bytes in PROBE_PAYLOAD_BYTES)
+        self.trials = LinkTrials(plan.links, self._x_bits, (small, large))
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
         self._links_down: list[tuple[Change, float, float]] = []  # links, from one instant to another
         self._tokens = 0  # of each sequence, as decisions count them
@@ -50,7 +54,10 @@ class Watcher:
             return known.noted(outlook=outlook) if outlook else known
         for observed in await self._devices.observe():
             self._estimate.observe_executions(self._without_standstills(observed.executions))
-            self._estimate.observe_transits(self._without_links_down(observed))
+            transits = self._without_links_down(observed)
+            if self.trials.under_way:
+                transits = self.trials.taken(transits, self._estimate.measured)
+            self._estimate.observe_transits(transits)
         self._estimate.observe_states(*zip(*await self._devices.states(at_s), strict=True))
         return self._estimate.view(view, workload, costs, (self._tokens, self._x_bits))
 

@@ -1,7 +1,7 @@
 """Whether another placement of one undivided layer could pay, by bounds of what it gains and of what its moves take.
 
 `search.undivided_moves` looks at these placements; nothing that it would find is missed. Bounds are those of
-`search.local_moves`, `search.head_split` and `search.one_layer`, without what devices have room for.
+`search.local_moves`, `search.head_moves` and `search.one_layer`, without what devices have room for.
 """
 
 from typing import NamedTuple

@@ -16,7 +16,7 @@ import numpy as np
 from edgeemu.placement.arrays import runs
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.change_rule import Prices
-from edgeemu.policies.search.head_split import could_gain, resplit, stages
+from edgeemu.policies.search.head_moves import could_gain, resplit, stages
 from edgeemu.policies.search.layer_runs import whole_layers_room
 from edgeemu.policies.search.partial_placement import ENDS, Moved, PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView

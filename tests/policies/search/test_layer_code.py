@@ -30,7 +30,7 @@ from edgeemu.policies.compiled.layer_code import PayRules, layer_tables, make_re
 from edgeemu.policies.compiled.tables import MoveSizes
 from edgeemu.policies.search import undivided_moves
 from edgeemu.policies.search.change_rule import LARGE, WORTH, Prices, Prospect
-from edgeemu.policies.search.head_split import could_gain
+from edgeemu.policies.search.head_moves import could_gain
 from edgeemu.policies.search.local_moves import join_layers, move_ends, move_runs
 from edgeemu.policies.search.one_layer import RING, best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement

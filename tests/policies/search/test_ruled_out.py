@@ -14,7 +14,8 @@ from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies import resource_aware
 from edgeemu.policies.search import one_layer
-from edgeemu.policies.search.head_split import best_split, could_gain, finish, resplit, slot_prices, slots, stages
+from edgeemu.policies.search.head_moves import could_gain, resplit, stages
+from edgeemu.policies.search.head_split import best_split, finish, slot_prices, slots
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -74,6 +75,11 @@ def test_heads_move_as_from_a_list_of_all_slots(data: st.DataObject, shape: Mode
         there_is_room = slots(shape.n_groups) <= (counts + draft.room.groups_room(layer))[:, None]  # [N, n_groups]
         prices = np.where(there_is_room, prices, np.inf)
         expected = from_all_slots(prices, counts.tolist(), stage.floor_s, costs, tokens)
+        if expected == counts.tolist():  # then without devices that the latest reaches only over slow links
+            sent_s = seen.links.row(stage.latest, costs.link_bits[Kind.HEAD])  # [N]
+            far = tokens * (stage.latest_s - np.maximum(stage.floor_s, lines.at(counts + 1, slice(None)))) <= sent_s
+            prices[far[:, None] & (slots(shape.n_groups) > counts[:, None])] = np.inf
+            expected = from_all_slots(prices, counts.tolist(), stage.floor_s, costs, tokens)
         assert found.counts.tolist() == expected
 
 

@@ -1,0 +1,178 @@
+"""Trials of slow links before blocks move over them: messages of one size do not tell a lost rate from a delay. Pure.
+
+The vectors of a token measure the sum of a link's delay and of its time for few bits, and blocks are a thousand times
+as large: where a link has become slow, a migration over it can take milliseconds or minutes. So a change that would
+lose in the worst case, in which all that makes the link slow is its rate, waits for test messages of two sizes. What
+they tell is in the view for as long as the link is as slow as then. So does a change over a link that
+nobody has measured, of a device of which another link has become slow: that can be the device's own doing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.placement import Placement, moves
+from edgeemu.policies.search.change_rule import HORIZON
+from edgeemu.policies.search.expected_gain import expected_gain
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_estimates import LEAST
+from edgeemu.policies.view.link_factors import (
+    MOST_DEVICES,
+    Doubtful,
+    Factors,
+    LinkFactors,
+    Pair,
+    coded,
+    codes_of,
+    find,
+    pairs_of,
+)
+from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.timeline.network import Transit
+
+PATIENCE = 16  # decisions until test messages that have not arrived are sent again; so long a trial counts
+CHANGED = 2.0  # times as slow as then, or as quick, a link has to be tried again
+
+
+@dataclass(slots=True)
+class _FoundRate:
+    """Rate and delay of a link that test messages have found."""
+
+    s_per_bit: float
+    delay_s: float
+    turn: int  # the decision before which they arrived
+    then_s: float | None = None  # time of a vector x, as others estimated it then
+
+
+class LinkTrials:
+    """Links that were tried, and those that are being tried."""
+
+    def __init__(self, nominal: LinkMatrix, x_bits: float, sizes_bytes: tuple[int, int]) -> None:
+        """`x_bits`: of a vector x. `sizes_bytes`: of test messages, the smaller one first."""
+        self._nominal, self._x_bits, self._sizes_bytes = nominal, x_bits, sizes_bytes
+        self._tried: dict[Pair, _FoundRate] = {}
+        self._awaited: dict[Pair, int] = {}  # and the decisions at which test messages were sent
+        self._turn = 0  # decisions so far
+
+    @property
+    def under_way(self) -> bool:
+        """Whether test messages are."""
+        return bool(self._awaited)
+
+    def taken(self, transits: Sequence[Transit], measured: Factors) -> Sequence[Transit]:
+        """Note what has arrived of the test messages, and return all else.
+
+        Those of links that were not `measured` before are returned too: others learn of these only by them.
+        """
+        tests = [each for each in transits if each[:2] in self._awaited and each.size_bytes in self._sizes_bytes]
+        for pair in {each[:2] for each in tests}:
+            took_s = {each.size_bytes: each.sum_s / each.messages for each in tests if each[:2] == pair}
+            if len(took_s) == len(self._sizes_bytes):
+                del self._awaited[pair]
+                self._tried[pair] = self._trial(pair, took_s)
+        known = {each for each in tests if each[:2] in measured}
+        return [each for each in transits if each not in known]
+
+    def _trial(self, pair: Pair, took_s: Mapping[int, float]) -> _FoundRate:
+        """Rate and delay by test messages, from the seconds that each took, by size."""
+        small, large = self._sizes_bytes
+        nominal, _ = self._nominal_of(pair)
+        s_per_bit = max(LEAST * nominal, (took_s[large] - took_s[small]) / (8.0 * (large - small)))
+        return _FoundRate(s_per_bit, max(0.0, took_s[small] - 8.0 * small * s_per_bit), self._turn)
+
+    def corrected(self, view: ClusterView, doubtful: Doubtful) -> ClusterView:
+        """Return the view in which slow links that were tried have the rate that was found."""
+        self._turn += 1
+        self._awaited = {pair: turn for pair, turn in self._awaited.items() if self._turn - turn <= PATIENCE}
+        self._tried = {pair: each for pair, each in self._tried.items() if self._turn - each.turn <= PATIENCE}
+        if not self._tried:
+            return view
+        observed = LinkFactors.of(view.observed)
+        tried = coded(self._tried)
+        slow = tried[find(tried, doubtful.links)[1]]
+        codes = codes_of(observed.sources, observed.targets)
+        order = codes.argsort()
+        at, known = find(slow, codes[order])
+        at = order[at[known]]  # [k] of the links that were tried
+        delay, per_bit = observed.delay.copy(), observed.per_bit.copy()
+        for which, pair in zip(at.tolist(), pairs_of(slow[known]), strict=True):
+            trial, (s_per_bit, delay_s) = self._tried[pair], self._nominal_of(pair)
+            x_s = delay[which] * delay_s + per_bit[which] * s_per_bit * self._x_bits
+            trial.then_s = trial.then_s or x_s
+            if not 1.0 / CHANGED < x_s / trial.then_s < CHANGED:
+                del self._tried[pair]  # nobody knows what has changed
+                continue
+            per_bit[which] = trial.s_per_bit / s_per_bit
+            delay[which] = max(LEAST, trial.delay_s / delay_s) if delay_s else delay[which]
+        return _with_factors(view, observed, LinkFactors(observed.sources, observed.targets, delay, per_bit), at)
+
+    def to_try(self, view: ClusterView, doubtful: Doubtful, old: Placement, new: Placement) -> tuple[list[Pair], bool]:
+        """Return links for test messages to be sent over, and whether a change has to wait for any that are under way.
+
+        None, if the change pays even where all that makes links slow is their rate.
+        """
+        if not len(doubtful.links):
+            return [], False
+        caches_only = view.weights_on_flash
+        used = {(m.source, m.target) for m in moves(old, new) if not caches_only or m.block.kind is Kind.HEAD}
+        links = coded(used - self._tried.keys())
+        times = self._times(LinkFactors.of(view.observed), doubtful, links)  # [k]
+        slow = times > 1.0
+        unknown = pairs_of(links[slow])
+        worst = dict(zip(unknown, times[slow].tolist(), strict=True))
+        if not unknown or _pays_anyway(self._at_worst(view, worst), old, new):
+            return [], False
+        return [pair for pair in unknown if pair not in self._awaited], True
+
+    def trying(self, pairs: Iterable[Pair]) -> None:
+        """Note that test messages were sent over links."""
+        self._awaited.update(dict.fromkeys(pairs, self._turn))
+
+    def _times(self, observed: LinkFactors, doubtful: Doubtful, links: IntArray) -> FloatArray:
+        """How many times as long as nominally a vector x can take on links: codes, which ascend, [k] -> [k].
+
+        Of those that were never measured, as on the slowest link of either end; 1 where nothing is in doubt.
+        """
+        codes = codes_of(observed.sources, observed.targets)  # [n_pairs]
+        s_per_bit, delay_s = self._nominal.pairs_in_both(observed.sources, observed.targets)
+        nominal_s = delay_s + s_per_bit * self._x_bits
+        slow = (observed.delay * delay_s + observed.per_bit * s_per_bit * self._x_bits) / nominal_s
+        slow[~find(codes, doubtful.links)[1]] = 1.0
+        of_end = np.ones(self._nominal.delay_s.n_devices)
+        np.maximum.at(of_end, observed.sources, slow)
+        np.maximum.at(of_end, observed.targets, slow)
+        source, target = np.divmod(links, MOST_DEVICES)
+        order = codes.argsort()
+        at, measured = find(links, codes[order])
+        return np.where(measured, np.append(slow[order], 1.0)[at], np.maximum(of_end[source], of_end[target]))
+
+    def _at_worst(self, view: ClusterView, times: Mapping[Pair, float]) -> ClusterView:
+        """The view in which all that makes some links slow is their rate. `times`: how slow they are for a vector x."""
+        worst: dict[Pair, tuple[float, float]] = {}
+        for pair, slow in times.items():
+            s_per_bit, delay_s = self._nominal_of(pair)
+            delay, per_bit = view.observed.get(pair, (1.0, 1.0))
+            bits_s = s_per_bit * self._x_bits
+            worst[pair] = LEAST / delay, slow * (delay_s + bits_s) / bits_s / per_bit
+        return replace(view, links=view.links.scaled(worst))
+
+    def _nominal_of(self, pair: Pair) -> tuple[float, float]:
+        return self._nominal.s_per_bit.pair(*pair), self._nominal.delay_s.pair(*pair)
+
+
+def _with_factors(view: ClusterView, before: LinkFactors, after: LinkFactors, at: IntArray) -> ClusterView:
+    """The view with other factors of some links: [k] of those that were observed."""
+    ratios = after.delay[at] / before.delay[at], after.per_bit[at] / before.per_bit[at]
+    links = view.links.scaled(LinkFactors(before.sources[at], before.targets[at], *ratios))
+    return replace(view, links=links, observed=after) if len(at) else view
+
+
+def _pays_anyway(view: ClusterView, old: Placement, new: Placement) -> bool:
+    """Whether a change gains more than it takes, within as many steps as one looks ahead."""
+    before_s, after_s, moved_s = expected_gain(view, old, new)
+    if before_s is None or after_s is None:
+        return False
+    return min(view.remaining_tokens, HORIZON) * (before_s - after_s) > moved_s
