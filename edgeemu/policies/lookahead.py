@@ -13,9 +13,10 @@ steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 
 *Later placements* are the current one improved by whole moves that pay, or, on clusters that are small enough, a new
 one (`search.undivided_moves`) or one with other shares (`search.share_changes`): they shift, and layers become divided
-or whole, for the objective of energy too. With several sequences undivided placements change to another pipeline
-(`search.pipeline_moves`). What devices have no room for at once is begun with half of it (`search.halfway`).
-`search.change_rule` says when a change pays. Where nothing has changed since a placement was kept, it is kept again. On
+or whole, for the objective of energy too; so blocks of one layer move in long runs while links are good. With several
+sequences undivided placements change to another pipeline (`search.pipeline_moves`). What devices have no room for at
+once is begun with half of it (`search.halfway`). `search.change_rule` says when a change pays. Where nothing has
+changed since a placement was kept, it is kept again. On
 large clusters the heads of layers have turns, from decision to decision.
 
 * Placements that the run has left are proposals too (`search.going_back`).
@@ -54,6 +55,7 @@ from edgeemu.policies.search.share_changes import Known, better_shares, is_slowe
 from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.search.undivided_moves import Layouts, better_blocks
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
+from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.share_memory import all_fits
@@ -63,6 +65,7 @@ SEARCHED = 2000  # devices x layers up to which shares are looked for
 SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may become divided
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
+SLOW_LINK = 4.0  # times as slow as nominal
 SLACK = 0.03  # by how much slower a closed form may find what is simulated beside the best
 
 PROPOSERS = (
@@ -81,9 +84,9 @@ def prepare(view: ClusterView) -> bool:
         return False
     functions()
     if view.sequences == 1 and view.objective != "energy":
-        if view.divide:
+        if view.divide or _by_shares(view):
             make_ready(view)
-        elif view.costs.shape.n_layers == 1:
+        if view.costs.shape.n_layers == 1 and not view.divide:
             layer_code.make_ready()
     return True
 
@@ -102,10 +105,9 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     if view.still >= turns_of_layers(view):
         return current
     n_layers = view.costs.shape.n_layers
-    small = n_layers * view.n_devices <= SMALL_TO_DIVIDE
     divided = is_divided(current, n_layers)
     known = None
-    if divided or (small and view.sequences == 1 and (view.divide or view.objective == "energy")):
+    if divided or _by_shares(view):
         known = Known.of(view, current)
     left = EarlierLayouts(view)
     for prospect in prospects(view):
@@ -113,6 +115,20 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
         if better is not current and not _loses(view, prospect, current, better, known):
             return better
     return current
+
+
+def _by_shares(view: ClusterView) -> bool:
+    """Whether later decisions search over shares from undivided blocks, too.
+
+    Where blocks stay undivided, machine code does so in less time than moves of blocks are searched. These find ways
+    round slow links to all devices, of which a search over shares takes only the most promising.
+    """
+    n_layers = view.costs.shape.n_layers
+    if view.sequences > 1 or n_layers * view.n_devices > SMALL_TO_DIVIDE:
+        return False
+    if view.divide or view.objective == "energy":
+        return True
+    return n_layers == 1 and pays(view) and LinkFactors.of(view.observed).slowest() < SLOW_LINK
 
 
 def _without_lost(view: ClusterView, current: Placement) -> Placement:

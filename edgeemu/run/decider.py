@@ -101,7 +101,7 @@ class Decider:
         if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
         doubtful = self._watcher.doubtful(view.outlook)
-        links, view = self._explorer.due(doubtful), self._watcher.trials.corrected(view, doubtful)
+        links, view = self._explorer.due(doubtful), self._watcher.trials.corrected(view)
         if not self._worth_asking(view):
             return None
         still = self._kept if self._is_still(view) else 0
@@ -137,7 +137,7 @@ class Decider:
         self, view: ClusterView, doubtful: Doubtful, current: Placement, wanted: Placement, due: Due
     ) -> bool:
         """Return whether a change waits until slow links, over which blocks would move, have been tried; try them."""
-        links, waits = self._watcher.trials.to_try(view, doubtful, current, wanted)
+        links, waits = self._watcher.trials.to_try(view, doubtful, self._watcher.used_links(), current, wanted)
         if links:
             names = [device.name for device in view.devices]
             why = ", ".join(f"{names[source]} to {names[target]}" for source, target in links)

@@ -4,7 +4,7 @@ The vectors of a token measure the sum of a link's delay and of its time for few
 as large: where a link has become slow, a migration over it can take milliseconds or minutes. So a change that would
 lose in the worst case, in which all that makes the link slow is its rate, waits for test messages of two sizes. What
 they tell is in the view for as long as the link is as slow as then. So does a change over a link that
-nobody has measured, of a device of which another link has become slow: that can be the device's own doing.
+no step measures, of a device of which another link has become slow: that can be the device's own doing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,15 +44,15 @@ class _FoundRate:
     s_per_bit: float
     delay_s: float
     turn: int  # the decision before which they arrived
-    then_s: float | None = None  # time of a vector x, as others estimated it then
+    then_s: float | None = None  # time of a small message, as others estimated it then
 
 
 class LinkTrials:
     """Links that were tried, and those that are being tried."""
 
-    def __init__(self, nominal: LinkMatrix, x_bits: float, sizes_bytes: tuple[int, int]) -> None:
-        """`x_bits`: of a vector x. `sizes_bytes`: of test messages, the smaller one first."""
-        self._nominal, self._x_bits, self._sizes_bytes = nominal, x_bits, sizes_bytes
+    def __init__(self, nominal: LinkMatrix, bits: float, sizes_bytes: tuple[int, int]) -> None:
+        """`bits`: of the smallest message that measures links. `sizes_bytes`: of test messages, ascending."""
+        self._nominal, self._bits, self._sizes_bytes = nominal, bits, sizes_bytes
         self._tried: dict[Pair, _FoundRate] = {}
         self._awaited: dict[Pair, int] = {}  # and the decisions at which test messages were sent
         self._turn = 0  # decisions so far
@@ -83,8 +83,8 @@ class LinkTrials:
         s_per_bit = max(LEAST * nominal, (took_s[large] - took_s[small]) / (8.0 * (large - small)))
         return _FoundRate(s_per_bit, max(0.0, took_s[small] - 8.0 * small * s_per_bit), self._turn)
 
-    def corrected(self, view: ClusterView, doubtful: Doubtful) -> ClusterView:
-        """Return the view in which slow links that were tried have the rate that was found."""
+    def corrected(self, view: ClusterView) -> ClusterView:
+        """Return the view in which links that were tried have the rate and delay that were found."""
         self._turn += 1
         self._awaited = {pair: turn for pair, turn in self._awaited.items() if self._turn - turn <= PATIENCE}
         self._tried = {pair: each for pair, each in self._tried.items() if self._turn - each.turn <= PATIENCE}
@@ -92,34 +92,36 @@ class LinkTrials:
             return view
         observed = LinkFactors.of(view.observed)
         tried = coded(self._tried)
-        slow = tried[find(tried, doubtful.links)[1]]
         codes = codes_of(observed.sources, observed.targets)
         order = codes.argsort()
-        at, known = find(slow, codes[order])
+        at, known = find(tried, codes[order])
         at = order[at[known]]  # [k] of the links that were tried
         delay, per_bit = observed.delay.copy(), observed.per_bit.copy()
-        for which, pair in zip(at.tolist(), pairs_of(slow[known]), strict=True):
+        for which, pair in zip(at.tolist(), pairs_of(tried[known]), strict=True):
             trial, (s_per_bit, delay_s) = self._tried[pair], self._nominal_of(pair)
-            x_s = delay[which] * delay_s + per_bit[which] * s_per_bit * self._x_bits
-            trial.then_s = trial.then_s or x_s
-            if not 1.0 / CHANGED < x_s / trial.then_s < CHANGED:
+            now_s = delay[which] * delay_s + per_bit[which] * s_per_bit * self._bits
+            trial.then_s = trial.then_s or now_s
+            if not 1.0 / CHANGED < now_s / trial.then_s < CHANGED:
                 del self._tried[pair]  # nobody knows what has changed
                 continue
             per_bit[which] = trial.s_per_bit / s_per_bit
             delay[which] = max(LEAST, trial.delay_s / delay_s) if delay_s else delay[which]
         return _with_factors(view, observed, LinkFactors(observed.sources, observed.targets, delay, per_bit), at)
 
-    def to_try(self, view: ClusterView, doubtful: Doubtful, old: Placement, new: Placement) -> tuple[list[Pair], bool]:
+    def to_try(
+        self, view: ClusterView, doubtful: Doubtful, used: IntArray, old: Placement, new: Placement
+    ) -> tuple[list[Pair], bool]:
         """Return links for test messages to be sent over, and whether a change has to wait for any that are under way.
 
-        None, if the change pays even where all that makes links slow is their rate.
+        None, if the change pays even where all that makes links slow is their rate. `used`: links that are measured at
+        every step, as codes.
         """
         if not len(doubtful.links):
             return [], False
         caches_only = view.weights_on_flash
-        used = {(m.source, m.target) for m in moves(old, new) if not caches_only or m.block.kind is Kind.HEAD}
-        links = coded(used - self._tried.keys())
-        times = self._times(LinkFactors.of(view.observed), doubtful, links)  # [k]
+        moved = {(m.source, m.target) for m in moves(old, new) if not caches_only or m.block.kind is Kind.HEAD}
+        links = coded(moved - self._tried.keys())
+        times = self._times(LinkFactors.of(view.observed), doubtful, used, links)  # [k]
         slow = times > 1.0
         unknown = pairs_of(links[slow])
         worst = dict(zip(unknown, times[slow].tolist(), strict=True))
@@ -131,15 +133,15 @@ class LinkTrials:
         """Note that test messages were sent over links."""
         self._awaited.update(dict.fromkeys(pairs, self._turn))
 
-    def _times(self, observed: LinkFactors, doubtful: Doubtful, links: IntArray) -> FloatArray:
-        """How many times as long as nominally a vector x can take on links: codes, which ascend, [k] -> [k].
+    def _times(self, observed: LinkFactors, doubtful: Doubtful, used: IntArray, links: IntArray) -> FloatArray:
+        """How many times as long as nominally a small message can take on links: codes, which ascend, [k] -> [k].
 
-        Of those that were never measured, as on the slowest link of either end; 1 where nothing is in doubt.
+        Of those that are not measured now, as on the slowest link of either end; 1 where nothing is in doubt.
         """
         codes = codes_of(observed.sources, observed.targets)  # [n_pairs]
         s_per_bit, delay_s = self._nominal.pairs_in_both(observed.sources, observed.targets)
-        nominal_s = delay_s + s_per_bit * self._x_bits
-        slow = (observed.delay * delay_s + observed.per_bit * s_per_bit * self._x_bits) / nominal_s
+        nominal_s = delay_s + s_per_bit * self._bits
+        slow = (observed.delay * delay_s + observed.per_bit * s_per_bit * self._bits) / nominal_s
         slow[~find(codes, doubtful.links)[1]] = 1.0
         of_end = np.ones(self._nominal.delay_s.n_devices)
         np.maximum.at(of_end, observed.sources, slow)
@@ -147,15 +149,17 @@ class LinkTrials:
         source, target = np.divmod(links, MOST_DEVICES)
         order = codes.argsort()
         at, measured = find(links, codes[order])
-        return np.where(measured, np.append(slow[order], 1.0)[at], np.maximum(of_end[source], of_end[target]))
+        mine = np.where(measured, np.append(slow[order], 1.0)[at], 1.0)
+        others = np.maximum(of_end[source], of_end[target])
+        return np.where((mine > 1.0) | find(links, used)[1], mine, others)
 
     def _at_worst(self, view: ClusterView, times: Mapping[Pair, float]) -> ClusterView:
-        """The view in which all that makes some links slow is their rate. `times`: how slow they are for a vector x."""
+        """The view in which all that makes links slow is their rate. `times`: how slow they are for a small message."""
         worst: dict[Pair, tuple[float, float]] = {}
         for pair, slow in times.items():
             s_per_bit, delay_s = self._nominal_of(pair)
             delay, per_bit = view.observed.get(pair, (1.0, 1.0))
-            bits_s = s_per_bit * self._x_bits
+            bits_s = s_per_bit * self._bits
             worst[pair] = LEAST / delay, slow * (delay_s + bits_s) / bits_s / per_bit
         return replace(view, links=view.links.scaled(worst))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeemu.cluster.links import Change
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.policies.compiled.watch_code import EstimatorCode
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -13,7 +14,7 @@ from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import TURN, History
 from edgeemu.policies.view.link_estimates import MeasuredLinks
-from edgeemu.policies.view.link_factors import Doubtful, LinkFactors
+from edgeemu.policies.view.link_factors import Doubtful, LinkFactors, codes_of
 from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import view_at
 from edgeemu.policies.view.outlook import Outlook
@@ -38,7 +39,8 @@ class Watcher:
         self._history = History()  # of an oracle
         self._x_bits = 8.0 * plan.costs.activation_bytes(1)  # of a vector x
         small, large = (MESSAGE_HEADER_BYTES + size_bytes for size_bytes in PROBE_PAYLOAD_BYTES)
-        self.trials = LinkTrials(plan.links, self._x_bits, (small, large))
+        least_bits = 8.0 * min(plan.costs.attention_bytes(1, 1), plan.costs.activation_bytes(1))
+        self.trials = LinkTrials(plan.links, least_bits, (small, large))
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
         self._links_down: list[tuple[Change, float, float]] = []  # links, from one instant to another
         self._tokens = 0  # of each sequence, as decisions count them
@@ -90,6 +92,11 @@ class Watcher:
                 for device, began_s, over_s in self._standstills
             )
         ]
+
+    def used_links(self) -> IntArray:
+        """Return the links that were measured since the decision before, as codes, ascending."""
+        newest, _ = self._estimate.newest_links(self._x_bits)
+        return np.sort(codes_of(newest.sources, newest.targets))
 
     def doubtful(self, outlook: Outlook) -> Doubtful:
         """Return links that were slow when they were measured, or are expected to become slow."""

@@ -21,7 +21,7 @@ VIEW = built_in_cases()[0].views[0]
 NAMESPACES: tuple[Any, ...] = (api, kit, VIEW, VIEW.devices[0], VIEW.costs.shape)
 # Words in code quotes that are no names of ours: of Python, of the example, of the command line and of scenarios.
 OTHER = {"None", "current", "place", "MyPolicy", "overhead", "sharding", "limit_s"}
-RECORDS = {"decisions.parquet", "links.parquet", "explored"}  # files of a run, and an event
+RECORDS = {"decisions.parquet", "links.parquet", "explored", "tried"}  # files of a run, and an event
 
 
 def python_in_the_page() -> str:

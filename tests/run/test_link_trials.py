@@ -13,7 +13,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_factors import NONE_DOUBTFUL, Doubtful, LinkFactors, coded
+from edgeemu.policies.view.link_factors import NO_LINKS, NONE_DOUBTFUL, Doubtful, LinkFactors, coded
 from edgeemu.run.link_trials import PATIENCE, LinkTrials
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import load_scenario
@@ -47,7 +47,7 @@ def new() -> LinkTrials:
 
 def tried(s_per_bit: float, delay_s: float) -> LinkTrials:
     trials = new()
-    trials.corrected(SEEN, ALL_DOUBTFUL)
+    trials.corrected(SEEN)
     trials.trying([LINK])
     assert trials.taken(arrived(s_per_bit, delay_s), SEEN.observed) == arrived(s_per_bit, delay_s)
     return trials
@@ -55,43 +55,44 @@ def tried(s_per_bit: float, delay_s: float) -> LinkTrials:
 
 def test_a_change_waits_until_test_messages_have_arrived() -> None:
     trials, now = new(), slow(20.0)
-    assert trials.corrected(now, ALL_DOUBTFUL) is now
-    assert trials.to_try(now, ALL_DOUBTFUL, HERE, THERE) == ([LINK], True)
+    assert trials.corrected(now) is now
+    assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([LINK], True)
     trials.trying([LINK])
-    assert trials.to_try(now, ALL_DOUBTFUL, HERE, THERE) == ([], True), "they are under way"
+    assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([], True), "they are under way"
     trials.taken([Transit(*LINK, SMALL, 1, 0.1), *arrived(S_PER_BIT, DELAY_S)[:1]], {})
-    assert trials.to_try(now, ALL_DOUBTFUL, HERE, THERE) == ([], True), "the larger one is"
+    assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([], True), "the larger one is"
     trials.taken(arrived(S_PER_BIT, 20 * DELAY_S), {})
-    assert trials.to_try(now, ALL_DOUBTFUL, HERE, THERE) == ([], False)
+    assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([], False)
 
 
 def test_messages_that_are_lost_are_sent_again() -> None:
     trials, now = new(), slow(20.0)
     trials.trying([LINK])
     for _ in range(PATIENCE + 1):
-        trials.corrected(now, ALL_DOUBTFUL)
-    assert trials.to_try(now, ALL_DOUBTFUL, HERE, THERE) == ([LINK], True)
+        trials.corrected(now)
+    assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([LINK], True)
 
 
 def test_nothing_waits_for_links_of_devices_that_have_none_in_doubt() -> None:
     now = slow(20.0)
-    assert new().to_try(now, NONE_DOUBTFUL, HERE, THERE) == ([], False)
+    assert new().to_try(now, NONE_DOUBTFUL, NO_LINKS, HERE, THERE) == ([], False)
     four = view(LLAMA, [2**40] * 4, [Compute(1e9, 1e9, 1e-4)] * 4, 9, 300)
     old, after = (Placement(dict.fromkeys(all_blocks(LLAMA), device)) for device in (2, 3))
     seen = replace(four, links=four.links.scaled(now.observed), observed=now.observed)
     trials = LinkTrials(four.links, X_BITS, (SMALL, LARGE))
-    assert trials.to_try(seen, ALL_DOUBTFUL, old, after) == ([], False)
+    assert trials.to_try(seen, ALL_DOUBTFUL, NO_LINKS, old, after) == ([], False)
 
 
-def test_a_link_that_nobody_has_measured_is_tried_where_another_of_an_end_is_slow() -> None:
-    assert new().to_try(slow(20.0), ALL_DOUBTFUL, THERE, HERE) == ([(1, 0)], True)
+def test_a_link_that_no_step_measures_is_tried_where_another_of_an_end_is_slow() -> None:
+    assert new().to_try(slow(20.0), ALL_DOUBTFUL, NO_LINKS, THERE, HERE) == ([(1, 0)], True)
+    assert new().to_try(slow(20.0), ALL_DOUBTFUL, coded([(1, 0)]), THERE, HERE) == ([], False), "steps measure it"
 
 
 def test_nothing_waits_where_the_change_pays_anyway() -> None:
     computes = [Compute(1e3, 1e3, 1.0), *[Compute(1e9, 1e9, 1e-4)] * 2]
     devices = tuple(replace(each, compute=compute) for each, compute in zip(SEEN.devices, computes, strict=True))
     now = replace(slow(20.0), devices=devices)
-    assert new().to_try(now, ALL_DOUBTFUL, HERE, THERE) == ([], False)
+    assert new().to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([], False)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_nothing_waits_where_the_change_pays_anyway() -> None:
     [(S_PER_BIT, 20 * X_S - X_BITS * S_PER_BIT), ((20 * X_S - DELAY_S) / X_BITS, DELAY_S), (19 * X_S / X_BITS, X_S)],
 )
 def test_the_view_has_what_was_found(s_per_bit: float, delay_s: float) -> None:
-    now = tried(s_per_bit, delay_s).corrected(slow(20.0), ALL_DOUBTFUL)
+    now = tried(s_per_bit, delay_s).corrected(slow(20.0))
     assert now.links.pair(*LINK, X_BITS) == pytest.approx(20 * X_S), "as measured"
     assert now.links.s_per_bit.pair(*LINK) == pytest.approx(s_per_bit)
     assert now.links.delay_s.pair(*LINK) == pytest.approx(delay_s)
@@ -109,18 +110,17 @@ def test_the_view_has_what_was_found(s_per_bit: float, delay_s: float) -> None:
 def test_what_was_found_holds_while_the_link_is_as_slow_as_then() -> None:
     trials = tried((20 * X_S - DELAY_S) / X_BITS, DELAY_S)
     for times in (20.0, 30.0, 12.0):
-        assert trials.corrected(slow(times), ALL_DOUBTFUL).links.pair(*LINK, X_BITS) == pytest.approx(20 * X_S)
-    good = slow(1.0)
-    assert trials.corrected(good, NONE_DOUBTFUL) is good
+        assert trials.corrected(slow(times)).links.pair(*LINK, X_BITS) == pytest.approx(20 * X_S)
+    assert trials.corrected(slow(1.0)).links.pair(*LINK, X_BITS) == pytest.approx(X_S)
 
 
 @pytest.mark.parametrize("times", [6.0, 60.0])
 def test_a_link_that_is_much_slower_or_quicker_than_then_is_tried_again(times: float) -> None:
     trials = tried(S_PER_BIT, 20 * X_S)
-    assert trials.corrected(slow(20.0), ALL_DOUBTFUL).observed[LINK] != pytest.approx(slow(20.0).observed[LINK])
+    assert trials.corrected(slow(20.0)).observed[LINK] != pytest.approx(slow(20.0).observed[LINK])
     now = slow(times)
-    assert trials.corrected(now, ALL_DOUBTFUL).observed[LINK] == pytest.approx(now.observed[LINK])
-    assert trials.to_try(now, ALL_DOUBTFUL, HERE, THERE) == ([LINK], True)
+    assert trials.corrected(now).observed[LINK] == pytest.approx(now.observed[LINK])
+    assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([LINK], True)
 
 
 def test_what_is_tried_does_not_count_as_measured_by_a_token() -> None:
@@ -135,9 +135,10 @@ def events_at(token: int, device: str, others: Sequence[str]) -> str:
     return f"events=[{', '.join(events)}]"
 
 
-def test_no_blocks_are_sent_for_seconds_over_links_whose_rate_has_collapsed() -> None:
+@pytest.mark.parametrize("tokens", [60, 160])  # in the longer run machine code decides, and searches over shares
+def test_no_blocks_are_sent_for_seconds_over_links_whose_rate_has_collapsed(tokens: int) -> None:
     """Outputs of heads are so small that it looks like a delay, and blocks seem to move within milliseconds."""
-    settings = ["workload.max_tokens=60", "devices[0].load=null"]
+    settings = [f"workload.max_tokens={tokens}", "devices[0].load=null"]
     file = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml"
     plan = make_plan(load_scenario(file, settings), "lookahead")
     names = [plan.view.devices[device].name for device in plan.placement.devices()]
@@ -147,4 +148,4 @@ def test_no_blocks_are_sent_for_seconds_over_links_whose_rate_has_collapsed() ->
         assert run.problems == []
         tokens_s = np.diff([token.emulated_s for token in run.tokens])
         assert tokens_s.max() < 0.2, f"{device}: no move takes long"
-        assert np.median(tokens_s[-20:]) < 0.03, "as long as before: 26 ms, and 61 with heads where links are slow"
+        assert np.median(tokens_s[-20:]) < 0.033, "nearly as before: 26 ms, and 61 with heads where links are slow"

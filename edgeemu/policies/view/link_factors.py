@@ -45,6 +45,10 @@ class LinkFactors(Factors):
         """Some of the pairs: [n_pairs]."""
         return LinkFactors(self.sources[which], self.targets[which], self.delay[which], self.per_bit[which])
 
+    def slowest(self) -> float:
+        """The largest factor; 1 if no link is slower than nominal."""
+        return max(1.0, float(self.delay.max(initial=1.0)), float(self.per_bit.max(initial=1.0)))
+
     def __getitem__(self, pair: Pair) -> tuple[float, float]:
         source, target = pair
         found = np.flatnonzero((self.sources == source) & (self.targets == target))
