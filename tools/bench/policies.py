@@ -74,14 +74,20 @@ class Timed(NamedTuple):
 ALONE = ("lookahead",)
 HEAVY = "devices[0].load={uniform: {low: 0 %, high: 90 %}, every: 100 ms}"
 OVERLOADED = "devices[0].load={uniform: {low: 0 %, high: 95 %}, every: 20 s}"
+LOADED = "devices[0].load={uniform: {low: 0 %, high: 60 %}, every: 60 s}"
+LITTLE = "devices[0].memory={lognormal: {low: 2 GB, high: 4 GB}}"
+SEVERAL = ("workload.concurrency=3", "workload.prompts=[{tokens: 20}, {tokens: 30}, {tokens: 10}]")
 EACH_TOKEN = ("decisions={interval: 1, time: 0 s}", "events=[]")
 ON_FLASH = ("migration.weights_on_flash=true", "migration.flash_bandwidth=3 GB/s")
 DECISIONS = (
     Timed("one layer", "one-layer-25.yaml", 1.0),
+    Timed("one layer, heavy load", "one-layer-25.yaml", 1.0, (HEAVY,)),
     Timed("one layer, divided", "one-layer-25.yaml", 1.0, ("sharding.divide=true", HEAVY), ALONE),
     Timed("divided, shares move", "slowdown.yaml", 4.0, (*EACH_TOKEN, HEAVY), ALONE),
     Timed("80 layers", "thousand.yaml", 50.0, part=0.05),
-    Timed("80 layers, heads move", "thousand.yaml", 50.0, (*ON_FLASH, OVERLOADED), ALONE, part=0.05),
+    Timed("80 layers, heads move", "thousand.yaml", 50.0, (*ON_FLASH, OVERLOADED), part=0.05),
+    Timed("80 layers, little memory", "thousand.yaml", 50.0, (*ON_FLASH, LOADED, LITTLE), ALONE, part=0.12),
+    Timed("80 layers, 3 sequences", "thousand.yaml", 50.0, (*ON_FLASH, LOADED, *SEVERAL), ALONE, part=0.05),
 )
 
 
@@ -238,12 +244,12 @@ def main() -> None:
     print("\nDecision, ms of one core")
     titles = ("plan", "first p50", "p99", "later p50", "p99", "limit")
     columns = "".join(f"{title:>10}" for title in titles)
-    print(f"{'policy':<16}{'case':<24}{'devices':>8}{'blocks':>8}{'changes':>9}{columns}")
+    print(f"{'policy':<16}{'case':<26}{'devices':>8}{'blocks':>8}{'changes':>9}{columns}")
     for name, rows in document["decisions"].items():
         for row in rows:
             keys = ("plan_ms", "first_p50_ms", "first_p99_ms", "again_p50_ms", "again_p99_ms", "limit_ms")
             times = "".join(f"{row[key]:10.2f}" for key in keys)
-            print(f"{name:<16}{row['case']:<24}{row['devices']:>8}{row['blocks']:>8}{row['changes']:>9}{times}")
+            print(f"{name:<16}{row['case']:<26}{row['devices']:>8}{row['blocks']:>8}{row['changes']:>9}{times}")
     print("\nexact, one layer of 32 heads: s")
     for row in document["exact"]:
         print(f"{row['devices']:>3} devices: median {row['median_s']:.3f}, max {row['max_s']:.3f}")

@@ -83,7 +83,7 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
     """Move groups of a placed layer from the latest devices to the earliest, as many as gain most over `tokens` steps.
 
     The gain is net of the migration. `draft.room` can count more than `draft.groups`: what is leaving still is there.
-    Where no moves pay, devices that the latest one reaches only over slow links are left out.
+    Where no moves pay, and the latest device reaches the earliest only over a slow link, all such are left out.
     """
     times, counts = draft.times, draft.groups[layer]
     source, gather, floor_s, limit_s, latest, latest_s = stage
@@ -98,9 +98,9 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
     bits = costs.link_bits[Kind.HEAD]
     if better.gain_s > 0 or not bits:
         return better
-    sent_s = costs.prices.links.row(latest, bits)  # [n_devices]
-    reached = (tokens * (latest_s - np.maximum(floor_s, next_s)) > sent_s)[spare]  # [s]
-    if reached.all() or not reached.any():
+    sent_s = costs.prices.links.row(latest, bits)[spare]  # [s]
+    reached = tokens * (latest_s - np.maximum(floor_s, next_s[spare])) > sent_s  # [s]
+    if reached[next_s[spare].argmin()] or not reached.any():
         return better
     return _moved_to(spare[reached], draft, layer, stage, lines, costs, tokens)
 

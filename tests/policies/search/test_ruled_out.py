@@ -77,9 +77,12 @@ def test_heads_move_as_from_a_list_of_all_slots(data: st.DataObject, shape: Mode
         expected = from_all_slots(prices, counts.tolist(), stage.floor_s, costs, tokens)
         if expected == counts.tolist():  # then without devices that the latest reaches only over slow links
             sent_s = seen.links.row(stage.latest, costs.link_bits[Kind.HEAD])  # [N]
-            far = tokens * (stage.latest_s - np.maximum(stage.floor_s, lines.at(counts + 1, slice(None)))) <= sent_s
-            prices[far[:, None] & (slots(shape.n_groups) > counts[:, None])] = np.inf
-            expected = from_all_slots(prices, counts.tolist(), stage.floor_s, costs, tokens)
+            next_s = lines.at(counts + 1, slice(None))  # [N]
+            far = tokens * (stage.latest_s - np.maximum(stage.floor_s, next_s)) <= sent_s  # [N]
+            spare = (next_s < stage.limit_s) & (draft.room.groups_room(layer) > 0)  # [N]
+            if spare.any() and far[np.where(spare, next_s, np.inf).argmin()]:
+                prices[far[:, None] & (slots(shape.n_groups) > counts[:, None])] = np.inf
+                expected = from_all_slots(prices, counts.tolist(), stage.floor_s, costs, tokens)
         assert found.counts.tolist() == expected
 
 
