@@ -79,11 +79,13 @@ def could_gain(draft: PartialPlacement, least_s: float) -> bool:
     return bool(within.sum() >= times.n_groups)
 
 
-def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveCosts, tokens: float) -> Resplit:
+def resplit(
+    draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveCosts, tokens: float, *, around: bool
+) -> Resplit:
     """Move groups of a placed layer from the latest devices to the earliest, as many as gain most over `tokens` steps.
 
     The gain is net of the migration. `draft.room` can count more than `draft.groups`: what is leaving still is there.
-    Where no moves pay, and the latest device reaches the earliest only over a slow link, all such are left out.
+    `around`: where no moves pay, and the latest device reaches the earliest only over a slow link, such are left out.
     """
     times, counts = draft.times, draft.groups[layer]
     source, gather, floor_s, limit_s, latest, latest_s = stage
@@ -96,7 +98,7 @@ def resplit(draft: PartialPlacement, layer: int, stage: HeadsStage, costs: MoveC
         return Resplit(counts, 0.0, 0.0)
     better = _moved_to(spare, draft, layer, stage, lines, costs, tokens)
     bits = costs.link_bits[Kind.HEAD]
-    if better.gain_s > 0 or not bits:
+    if better.gain_s > 0 or not bits or not around:
         return better
     sent_s = costs.prices.links.row(latest, bits)[spare]  # [s]
     reached = tokens * (latest_s - np.maximum(floor_s, next_s[spare])) > sent_s  # [s]

@@ -45,7 +45,7 @@ def improve(
         changed |= join_layers(draft, prices)
         improved |= changed
         if changed or could_gain(draft, least_gain_s):
-            improved |= resplit_heads(draft, prices)
+            improved |= resplit_heads(draft, prices, around=True)
         if prices.costs is None:
             draft.settle()
         if not changed:
@@ -58,10 +58,10 @@ def turns_of_layers(view: ClusterView) -> int:
     return ceil(view.costs.shape.n_layers * view.n_devices / AT_ONCE)
 
 
-def resplit_heads(draft: PartialPlacement, prices: Prices) -> bool:
+def resplit_heads(draft: PartialPlacement, prices: Prices, *, around: bool = False) -> bool:
     """Move heads one by one, from the device of a layer that finishes last to the one that finishes first.
 
-    Whether any has moved. Once the model runs, only of the layers whose turn it is.
+    Whether any has moved. Once the model runs, only of the layers whose turn it is. `around`: also round slow links.
     """
     costs = prices.costs or MoveCosts(draft.view)
     tokens = prices.tokens if prices.costs else np.inf
@@ -74,7 +74,7 @@ def resplit_heads(draft: PartialPlacement, prices: Prices) -> bool:
         alike = stage.source, stage.gather, draft.groups[layer].tobytes(), draft.room.groups[layer].tobytes()
         if alike in in_vain:
             continue
-        better = resplit(draft, layer, stage, costs, tokens)
+        better = resplit(draft, layer, stage, costs, tokens, around=around)
         if better.gain_s > 0:
             draft.resplit(layer, better.counts)
             in_vain.clear()  # memory is held elsewhere now

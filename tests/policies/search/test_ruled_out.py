@@ -71,7 +71,7 @@ def test_heads_move_as_from_a_list_of_all_slots(data: st.DataObject, shape: Mode
         counts = draft.groups[layer]
         lines = finish(times, stage.source, stage.gather)
         prices = slot_prices(times, stage.source, stage.gather, lines, np.arange(N), shape.n_groups)  # [N, n_groups]
-        found = resplit(draft, layer, stage, costs, tokens)
+        found = resplit(draft, layer, stage, costs, tokens, around=True)
         there_is_room = slots(shape.n_groups) <= (counts + draft.room.groups_room(layer))[:, None]  # [N, n_groups]
         prices = np.where(there_is_room, prices, np.inf)
         expected = from_all_slots(prices, counts.tolist(), stage.floor_s, costs, tokens)
