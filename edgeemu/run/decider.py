@@ -137,6 +137,8 @@ class Decider:
         self, view: ClusterView, doubtful: Doubtful, current: Placement, wanted: Placement, due: Due
     ) -> bool:
         """Return whether a change waits until slow links, over which blocks would move, have been tried; try them."""
+        if self._plan.scenario.knowledge != "measured":
+            return False
         links, waits = self._watcher.trials.to_try(view, doubtful, self._watcher.used_links(), current, wanted)
         if links:
             names = [device.name for device in view.devices]

@@ -2,9 +2,9 @@
 
 The vectors of a token measure the sum of a link's delay and of its time for few bits, and blocks are a thousand times
 as large: where a link has become slow, a migration over it can take milliseconds or minutes. So a change that would
-lose in the worst case, in which all that makes the link slow is its rate, waits for test messages of two sizes. What
-they tell is in the view for as long as the link is as slow as then. So does a change over a link that
-no step measures, of a device of which another link has become slow: that can be the device's own doing.
+lose in the worst case, in which all that makes the link slow is its rate, waits for test messages of two sizes; so does
+one over a link that no step measures, of a device of which another link has become slow: that can be the device's own
+doing. What the messages tell is in the view for as long as the link is as slow as then.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,8 @@ from edgeemu.policies.view.link_factors import (
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.timeline.network import Transit
 
-PATIENCE = 16  # decisions until test messages that have not arrived are sent again; so long a trial counts
+PATIENCE = 16  # decisions until test messages that have not arrived count as lost; so long a trial counts
+LOST = 1e4  # times as long as nominally the bits take then
 CHANGED = 2.0  # times as slow as then, or as quick, a link has to be tried again
 
 
@@ -86,8 +87,11 @@ class LinkTrials:
     def corrected(self, view: ClusterView) -> ClusterView:
         """Return the view in which links that were tried have the rate and delay that were found."""
         self._turn += 1
-        self._awaited = {pair: turn for pair, turn in self._awaited.items() if self._turn - turn <= PATIENCE}
         self._tried = {pair: each for pair, each in self._tried.items() if self._turn - each.turn <= PATIENCE}
+        for pair in [pair for pair, turn in self._awaited.items() if self._turn - turn > PATIENCE]:
+            del self._awaited[pair]
+            s_per_bit, delay_s = self._nominal_of(pair)
+            self._tried[pair] = _FoundRate(LOST * s_per_bit, delay_s, self._turn)
         if not self._tried:
             return view
         observed = LinkFactors.of(view.observed)

@@ -14,7 +14,7 @@ from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import NO_LINKS, NONE_DOUBTFUL, Doubtful, LinkFactors, coded
-from edgeemu.run.link_trials import PATIENCE, LinkTrials
+from edgeemu.run.link_trials import LOST, PATIENCE, LinkTrials
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import load_scenario
 from edgeemu.timeline.network import Transit
@@ -65,9 +65,12 @@ def test_a_change_waits_until_test_messages_have_arrived() -> None:
     assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([], False)
 
 
-def test_messages_that_are_lost_are_sent_again() -> None:
+def test_a_link_that_loses_test_messages_counts_as_slow_and_is_tried_again_later() -> None:
     trials, now = new(), slow(20.0)
     trials.trying([LINK])
+    seen = [trials.corrected(now).links.s_per_bit.pair(*LINK) / S_PER_BIT for _ in range(PATIENCE + 1)]
+    assert seen == pytest.approx([1.0] * PATIENCE + [LOST])
+    assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([], False), "others are looked for"
     for _ in range(PATIENCE + 1):
         trials.corrected(now)
     assert trials.to_try(now, ALL_DOUBTFUL, NO_LINKS, HERE, THERE) == ([LINK], True)
@@ -149,3 +152,13 @@ def test_no_blocks_are_sent_for_seconds_over_links_whose_rate_has_collapsed(toke
         tokens_s = np.diff([token.emulated_s for token in run.tokens])
         assert tokens_s.max() < 0.2, f"{device}: no move takes long"
         assert np.median(tokens_s[-20:]) < 0.033, "nearly as before: 26 ms, and 61 with heads where links are slow"
+
+
+def test_who_knows_the_links_tries_none() -> None:
+    settings = ["workload.max_tokens=30", "devices[0].load=null", "knowledge=oracle"]
+    file = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml"
+    plan = make_plan(load_scenario(file, settings), "lookahead")
+    first, *others = [plan.view.devices[device].name for device in plan.placement.devices()]
+    run = simulated(make_plan(load_scenario(file, [*settings, events_at(10, first, others)]), "lookahead"))
+    assert any(row.moves for row in run.recorded.rows["decisions"])
+    assert [row for row in run.recorded.rows["decisions"] if row.event == "tried"] == []
