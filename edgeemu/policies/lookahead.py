@@ -84,7 +84,7 @@ def prepare(view: ClusterView) -> bool:
         return False
     functions()
     if view.sequences == 1 and view.objective != "energy":
-        if view.divide or _by_shares(view):
+        if view.divide or _could_be_by_shares(view):
             make_ready(view)
         if view.costs.shape.n_layers == 1 and not view.divide:
             layer_code.make_ready()
@@ -123,12 +123,19 @@ def _by_shares(view: ClusterView) -> bool:
     Where blocks stay undivided, machine code does so in less time than moves of blocks are searched. These find ways
     round slow links to all devices, of which a search over shares takes only the most promising.
     """
-    n_layers = view.costs.shape.n_layers
-    if view.sequences > 1 or n_layers * view.n_devices > SMALL_TO_DIVIDE:
+    if not _could_be_by_shares(view):
         return False
     if view.divide or view.objective == "energy":
         return True
-    return n_layers == 1 and pays(view) and LinkFactors.of(view.observed).slowest() < SLOW_LINK
+    return LinkFactors.of(view.observed).slowest() < SLOW_LINK
+
+
+def _could_be_by_shares(view: ClusterView) -> bool:
+    """Whether later decisions search over shares from undivided blocks while links are good."""
+    n_layers = view.costs.shape.n_layers
+    if view.sequences > 1 or n_layers * view.n_devices > SMALL_TO_DIVIDE:
+        return False
+    return view.divide or view.objective == "energy" or (n_layers == 1 and pays(view))
 
 
 def _without_lost(view: ClusterView, current: Placement) -> Placement:

@@ -14,6 +14,7 @@ from edgeemu.policies.view.cluster_view import ClusterView, Refusal
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, coded, find, pairs_of
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.same import layout_of
+from edgeemu.policies.view.share_memory import all_fits
 from edgeemu.policies.view.still import changed_by_more, is_still
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.alarm import Alarm
@@ -30,6 +31,7 @@ from edgeemu.timeline.steps import BEFORE_ALL, Step
 
 REASKED = 32  # turns after which a policy is asked even if nothing has changed beyond the threshold: caches grow
 EARLIER = 4  # placements that the run has left which a policy is told of
+MOST_WAITS = 16  # decisions in a row that want a change, until it is made over links that nobody knows
 PATIENCE = 3  # decisions in a row without an answer: the policy was late or ended its process; it is not asked again
 
 
@@ -74,6 +76,7 @@ class Decider:
         self._changed_for = plan.view  # for which the placement was chosen
         self._unexplained: list[_ChangeDecision] = []  # of the rows
         self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
+        self._waited = 0  # decisions in a row, up to the last, that wanted a change which waits for links
         self._kept = 1  # decisions in a row, that one included, since which the placement is the same
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
@@ -113,8 +116,12 @@ class Decider:
         event = "cut" if answer.cut else "decided"
         row = DecisionRow(*step[:2], event, answer.took_s, charged_s, answer.problem)
         wanted = answer.placement
-        if wanted is not current and await self._waits_for_links(view, doubtful, current, wanted, due):
+        waits = wanted is not current and await self._waits_for_links(
+            view, doubtful, current, wanted, due._replace(at_s=due.at_s + charged_s)
+        )
+        if waits:
             answer = answer._replace(placement=current)
+        self._waited = self._waited + 1 if waits else 0
         if answer.placement is not current:
             change = _ChangeDecision(len(self._rows), view, self._changed_for, current, answer.placement)
             self._unexplained.append(change)
@@ -136,8 +143,12 @@ class Decider:
     async def _waits_for_links(
         self, view: ClusterView, doubtful: Doubtful, current: Placement, wanted: Placement, due: Due
     ) -> bool:
-        """Return whether a change waits until slow links, over which blocks would move, have been tried; try them."""
-        if self._plan.scenario.knowledge != "measured":
+        """Return whether a change waits until slow links, over which blocks would move, have been tried; try them.
+
+        None does that has to be made, or has waited for long.
+        """
+        waits = self._plan.scenario.knowledge == "measured" and self._waited < MOST_WAITS
+        if not waits or not all_fits(view, current):
             return False
         links, waits = self._watcher.trials.to_try(view, doubtful, self._watcher.used_links(), current, wanted)
         if links:
@@ -306,7 +317,7 @@ class Decider:
         """Return whether something has changed beyond the threshold since the last question, or that is long ago."""
         self._unasked += 1
         before, threshold = self.asked, self._rules.threshold
-        if threshold and self._unasked < REASKED and not changed_by_more(before, view, threshold):
+        if threshold and not self._waited and self._unasked < REASKED and not changed_by_more(before, view, threshold):
             return False
         self.asked, self._unasked = view, 0
         return True

@@ -22,7 +22,6 @@ from edgeemu.policies.view.link_estimates import LEAST
 from edgeemu.policies.view.link_factors import (
     MOST_DEVICES,
     Doubtful,
-    Factors,
     LinkFactors,
     Pair,
     coded,
@@ -33,8 +32,7 @@ from edgeemu.policies.view.link_factors import (
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.timeline.network import Transit
 
-PATIENCE = 16  # decisions until test messages that have not arrived count as lost; so long a trial counts
-LOST = 1e4  # times as long as nominally the bits take then
+PATIENCE = 16  # decisions until test messages that have not arrived are sent again; so long a trial counts
 CHANGED = 2.0  # times as slow as then, or as quick, a link has to be tried again
 
 
@@ -44,7 +42,7 @@ class _FoundRate:
 
     s_per_bit: float
     delay_s: float
-    turn: int  # the decision before which they arrived
+    turn: int  # the last decision before they arrived
     then_s: float | None = None  # time of a small message, as others estimated it then
 
 
@@ -63,35 +61,36 @@ class LinkTrials:
         """Whether test messages are."""
         return bool(self._awaited)
 
-    def taken(self, transits: Sequence[Transit], measured: Factors) -> Sequence[Transit]:
-        """Note what has arrived of the test messages, and return all else.
+    def taken(self, transits: Sequence[Transit], used: IntArray) -> Sequence[Transit]:
+        """Note what has arrived of the test messages, and return what steps have not measured themselves.
 
-        Those of links that were not `measured` before are returned too: others learn of these only by them.
+        `used`: links that steps use, as codes, ascending: of these, test messages are left out. To whoever learns from
+        messages of one size they look as if a link had changed.
         """
         tests = [each for each in transits if each[:2] in self._awaited and each.size_bytes in self._sizes_bytes]
+        arrived = set[Pair]()
         for pair in {each[:2] for each in tests}:
             took_s = {each.size_bytes: each.sum_s / each.messages for each in tests if each[:2] == pair}
-            if len(took_s) == len(self._sizes_bytes):
+            if len(took_s) == len(self._sizes_bytes):  # else it is a step's message of such a size
                 del self._awaited[pair]
                 self._tried[pair] = self._trial(pair, took_s)
-        known = {each for each in tests if each[:2] in measured}
-        return [each for each in transits if each not in known]
+                arrived.add(pair)
+        known = arrived.intersection(pairs_of(used))
+        left_out = {each for each in tests if each[:2] in known}
+        return [each for each in transits if each not in left_out]
 
     def _trial(self, pair: Pair, took_s: Mapping[int, float]) -> _FoundRate:
         """Rate and delay by test messages, from the seconds that each took, by size."""
         small, large = self._sizes_bytes
         nominal, _ = self._nominal_of(pair)
-        s_per_bit = max(LEAST * nominal, (took_s[large] - took_s[small]) / (8.0 * (large - small)))
+        s_per_bit = max(nominal, (took_s[large] - took_s[small]) / (8.0 * (large - small)))  # quicker, it is noise
         return _FoundRate(s_per_bit, max(0.0, took_s[small] - 8.0 * small * s_per_bit), self._turn)
 
     def corrected(self, view: ClusterView) -> ClusterView:
         """Return the view in which links that were tried have the rate and delay that were found."""
         self._turn += 1
         self._tried = {pair: each for pair, each in self._tried.items() if self._turn - each.turn <= PATIENCE}
-        for pair in [pair for pair, turn in self._awaited.items() if self._turn - turn > PATIENCE]:
-            del self._awaited[pair]
-            s_per_bit, delay_s = self._nominal_of(pair)
-            self._tried[pair] = _FoundRate(LOST * s_per_bit, delay_s, self._turn)
+        self._awaited = {pair: turn for pair, turn in self._awaited.items() if self._turn - turn <= PATIENCE}
         if not self._tried:
             return view
         observed = LinkFactors.of(view.observed)
@@ -108,8 +107,8 @@ class LinkTrials:
             if not 1.0 / CHANGED < now_s / trial.then_s < CHANGED:
                 del self._tried[pair]  # nobody knows what has changed
                 continue
-            per_bit[which] = trial.s_per_bit / s_per_bit
-            delay[which] = max(LEAST, trial.delay_s / delay_s) if delay_s else delay[which]
+            if delay_s > 0:  # else no factor of it says what was found: all stays in the rate
+                delay[which], per_bit[which] = max(LEAST, trial.delay_s / delay_s), trial.s_per_bit / s_per_bit
         return _with_factors(view, observed, LinkFactors(observed.sources, observed.targets, delay, per_bit), at)
 
     def to_try(

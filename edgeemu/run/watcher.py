@@ -58,7 +58,7 @@ class Watcher:
             self._estimate.observe_executions(self._without_standstills(observed.executions))
             transits = self._without_links_down(observed)
             if self.trials.under_way:
-                transits = self.trials.taken(transits, self._estimate.measured)
+                transits = self.trials.taken(transits, self.used_links())
             self._estimate.observe_transits(transits)
         self._estimate.observe_states(*zip(*await self._devices.states(at_s), strict=True))
         return self._estimate.view(view, workload, costs, (self._tokens, self._x_bits))

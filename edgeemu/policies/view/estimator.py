@@ -124,11 +124,6 @@ class Estimator:
         """Note what was measured before a token, and return what to expect; of links by a message of `bits`."""
         return self._history.outlook(token, self.slowdowns(), *self.newest_links(bits))
 
-    @property
-    def measured(self) -> Factors:
-        """Links that were measured."""
-        return self._links.factors()
-
     def newest_links(self, bits: float) -> MeasuredLinks:
         """Links that were measured since the decision before, and how slow they are for a message of `bits`."""
         return self._links.newest(bits)
