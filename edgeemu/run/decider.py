@@ -86,9 +86,12 @@ class Decider:
         self._earlier: tuple[Placement, ...] = ()  # that were left: the first of the run, and the last few
 
     def count_token(self, open_sequences: int) -> bool:
-        """Count a sampled token. Return whether it is time to decide: one decision interval of every sequence."""
+        """Count a sampled token. Return whether it is time to decide: one decision interval of every sequence.
+
+        While a change waits for links, one token of each is.
+        """
         self._tokens += 1
-        turn = self._tokens >= self._rules.interval_tokens * open_sequences
+        turn = self._tokens >= (1 if self._waited else self._rules.interval_tokens) * open_sequences
         if turn:
             self._tokens = 0
         return turn
