@@ -182,6 +182,19 @@ def test_no_blocks_are_sent_for_seconds_over_links_whose_rate_has_collapsed(toke
         assert np.median(tokens_s[-20:]) < 0.033, "nearly as before: 26 ms, and 61 with heads where links are slow"
 
 
+def test_a_change_waits_for_a_token_whatever_the_interval() -> None:
+    settings = ["workload.max_tokens=40", "devices[0].load=null", "decisions.interval=8"]
+    file = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml"
+    plan = make_plan(load_scenario(file, settings), "lookahead")
+    first, *others = [plan.view.devices[device].name for device in plan.placement.devices()]
+    run = simulated(make_plan(load_scenario(file, [*settings, events_at(10, first, others)]), "lookahead"))
+    rows = run.recorded.rows["decisions"]
+    tried = [row.step for row in rows if row.event == "tried"]
+    assert tried[0] == 16, "at the first decision since then"
+    decided = [row.step for row in rows if row.event == "decided" and row.step > tried[0]]
+    assert decided[: len(tried)] == [step + 1 for step in tried]
+
+
 def test_who_knows_the_links_tries_none() -> None:
     settings = ["workload.max_tokens=30", "devices[0].load=null", "knowledge=oracle"]
     file = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml"
