@@ -181,11 +181,11 @@ def _better(
 
 def _loses(view: ClusterView, prospect: Prospect, current: Placement, better: Placement, known: Known | None) -> bool:
     """Whether a move would lose until the change comes for which it is good; what no longer fits has to be left."""
-    if not prospect.early or not (all_fits(view, current) if known is None else known.fits):
-        return False
+    if known is not None or not prospect.early or not all_fits(view, current):
+        return False  # `better_shares` has compared what is known
     shape = view.costs.shape
     if is_divided(current, shape.n_layers) or is_divided(better, shape.n_layers):
-        return known is None and is_slower(view, better, current)  # else `better_shares` has compared them
+        return is_slower(view, better, current)
     times = StepTimes(view)
     before_s, after_s = (round_s(times, layout_of(p, shape), view.sequences) for p in (current, better))
     return after_s > before_s * (1 + ROUNDING)

@@ -150,10 +150,12 @@ class Decider:
 
         None does that has to be made, or has waited for long.
         """
-        waits = self._plan.scenario.knowledge == "measured" and self._waited < MOST_WAITS
-        if not waits or not all_fits(view, current):
+        known = self._plan.scenario.knowledge == "oracle" or not len(doubtful.links)
+        if known or self._waited == MOST_WAITS:
             return False
         links, waits = self._watcher.trials.to_try(view, doubtful, self._watcher.used_links(), current, wanted)
+        if not waits or not all_fits(view, current):
+            return False
         if links:
             names = [device.name for device in view.devices]
             why = ", ".join(f"{names[source]} to {names[target]}" for source, target in links)

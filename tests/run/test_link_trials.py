@@ -207,9 +207,11 @@ def test_who_knows_the_links_tries_none() -> None:
 
 def test_no_change_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LinkTrials, "to_try", lambda *_: ([], True))
-    file = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml"
-    settings = [f"workload.max_tokens={2 * MOST_WAITS}", "events=[{at_token: 3, device: edge-1, speed: 5 %}]"]
-    run = simulated(make_plan(load_scenario(file, ["devices[0].load=null", *settings]), "lookahead"))
+    file, settings = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml", ["devices[0].load=null"]
+    plan = make_plan(load_scenario(file, [*settings, "workload.max_tokens=40"]), "lookahead")
+    first, *others = [plan.view.devices[device].name for device in plan.placement.devices()]
+    settings += ["workload.max_tokens=40", events_at(3, first, others)]
+    run = simulated(make_plan(load_scenario(file, settings), "lookahead"))
     changed = [row.step for row in run.recorded.rows["decisions"] if row.moves]
     assert changed
     assert 3 + MOST_WAITS <= changed[0] <= 6 + MOST_WAITS, "the change is wanted at once"

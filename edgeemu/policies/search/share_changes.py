@@ -165,13 +165,11 @@ class Known:
         return placement
 
     def is_slower(self, end: End) -> bool:
-        """Whether the next step of a placement with divided layers, or from such a one, takes longer than without."""
+        """Whether the next step of a placement takes longer than without it."""
         if self.code is not None and end.which is not None:
             before, after = self.code.steps_of(self.view.past, end.which)
-            slower = after > before * (1 + SLOWER)
-        else:
-            slower = _is_slower(self.present, end.shares, self.base)
-        return slower and (end.shares.divided or self.base.divided)
+            return after > before * (1 + SLOWER)
+        return _is_slower(self.present, end.shares, self.base)
 
 
 def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placement | None:
@@ -270,7 +268,7 @@ class _BestChange:
                 yield others.taken([at])
 
     def _loses(self, end: End) -> bool:
-        """Whether a placement, with divided layers, would lose until the change comes for which it is good.
+        """Whether a placement would lose until the change comes for which it is good.
 
         What no longer fits has to be left.
         """
