@@ -122,8 +122,10 @@ class StepBackend(Protocol):
 
 
 class Measurements(Protocol):
-    """Measurements of devices and links, for decisions."""
+    """Measurements of devices and links, for decisions. `mode`: realtime, virtual or simulated."""
 
+    @property
+    def mode(self) -> str: ...
     @property
     def cluster(self) -> Cluster:
         """The cluster as events have made it, for an oracle."""
@@ -257,15 +259,10 @@ class FailingDevices(Protocol):
 
 
 class Backend(StepBackend, Measurements, MigrationTransport, Replication, FailingDevices, Protocol):
-    """The devices of a run, from launch to end.
-
-    `dilation` is the slowdown of the wall clock; `mode` is realtime, virtual or simulated.
-    """
+    """The devices of a run, from launch to end. `dilation` is the slowdown of the wall clock."""
 
     measured: RunMeasurements
 
-    @property
-    def mode(self) -> str: ...
     @property
     def dilation(self) -> float: ...
 

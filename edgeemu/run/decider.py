@@ -148,10 +148,11 @@ class Decider:
     ) -> bool:
         """Return whether a change waits until slow links, over which blocks would move, have been tried; try them.
 
-        None does that has to be made, or has waited for long.
+        None does that has to be made, or has waited for long; none in real time, where a host that is late makes links
+        seem slow.
         """
         known = self._plan.scenario.knowledge == "oracle" or not len(doubtful.links)
-        if known or self._waited == MOST_WAITS:
+        if known or self._waited == MOST_WAITS or self._devices.mode == "realtime":
             return False
         links, waits = self._watcher.trials.to_try(view, doubtful, self._watcher.used_links(), current, wanted)
         if not waits or not all_fits(view, current):
