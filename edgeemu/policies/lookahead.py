@@ -123,11 +123,8 @@ def _by_shares(view: ClusterView) -> bool:
     Where blocks stay undivided, machine code does so in less time than moves of blocks are searched. These find ways
     round slow links to all devices, of which a search over shares takes only the most promising.
     """
-    if not _could_be_by_shares(view):
-        return False
-    if view.divide or view.objective == "energy":
-        return True
-    return LinkFactors.of(view.observed).slowest() < SLOW_LINK
+    whole_only = not view.divide and view.objective != "energy"
+    return _could_be_by_shares(view) and not (whole_only and LinkFactors.of(view.observed).slowest() >= SLOW_LINK)
 
 
 def _could_be_by_shares(view: ClusterView) -> bool:

@@ -15,12 +15,14 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import NO_LINKS, NONE_DOUBTFUL, Doubtful, LinkFactors, coded
 from edgeemu.policies.view.link_matrix import DenseMatrix, LinkMatrix
+from edgeemu.report.rows import DecisionRow
 from edgeemu.run.decider import MOST_WAITS
 from edgeemu.run.link_trials import PATIENCE, LinkTrials
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import load_scenario
 from edgeemu.timeline.network import Transit
 
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
 LINK = (0, 1)
 X_BITS = 8e3
 SMALL, LARGE = 60, 16_440  # bytes of test messages
@@ -170,7 +172,7 @@ def test_no_blocks_are_sent_for_seconds_over_links_whose_rate_has_collapsed(toke
     Below the threshold the policy is not asked again, but where a change waits.
     """
     settings = [f"workload.max_tokens={tokens}", "devices[0].load=null", f"decisions.threshold={threshold}"]
-    file = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml"
+    file = SCENARIOS / "one-layer-25.yaml"
     plan = make_plan(load_scenario(file, settings), "lookahead")
     names = [plan.view.devices[device].name for device in plan.placement.devices()]
     for device in names[:3]:
@@ -182,13 +184,18 @@ def test_no_blocks_are_sent_for_seconds_over_links_whose_rate_has_collapsed(toke
         assert np.median(tokens_s[-20:]) < 0.033, "nearly as before: 26 ms, and 61 with heads where links are slow"
 
 
-def test_a_change_waits_for_a_token_whatever_the_interval() -> None:
-    settings = ["workload.max_tokens=40", "devices[0].load=null", "decisions.interval=8"]
-    file = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml"
+def decisions_after_links_are_lost(at_token: int, *settings: str) -> list[DecisionRow]:
+    """Decisions of a run of 40 tokens in which one device of many loses the rate of its links."""
+    file, settings = SCENARIOS / "one-layer-25.yaml", ("workload.max_tokens=40", "devices[0].load=null", *settings)
     plan = make_plan(load_scenario(file, settings), "lookahead")
     first, *others = [plan.view.devices[device].name for device in plan.placement.devices()]
-    run = simulated(make_plan(load_scenario(file, [*settings, events_at(10, first, others)]), "lookahead"))
-    rows = run.recorded.rows["decisions"]
+    lost = make_plan(load_scenario(file, [*settings, events_at(at_token, first, others)]), "lookahead")
+    rows: list[DecisionRow] = simulated(lost).recorded.rows["decisions"]
+    return rows
+
+
+def test_a_change_waits_for_a_token_whatever_the_interval() -> None:
+    rows = decisions_after_links_are_lost(10, "decisions.interval=8")
     tried = [row.step for row in rows if row.event == "tried"]
     assert tried[0] == 16, "at the first decision since then"
     decided = [row.step for row in rows if row.event == "decided" and row.step > tried[0]]
@@ -196,22 +203,13 @@ def test_a_change_waits_for_a_token_whatever_the_interval() -> None:
 
 
 def test_who_knows_the_links_tries_none() -> None:
-    settings = ["workload.max_tokens=30", "devices[0].load=null", "knowledge=oracle"]
-    file = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml"
-    plan = make_plan(load_scenario(file, settings), "lookahead")
-    first, *others = [plan.view.devices[device].name for device in plan.placement.devices()]
-    run = simulated(make_plan(load_scenario(file, [*settings, events_at(10, first, others)]), "lookahead"))
-    assert any(row.moves for row in run.recorded.rows["decisions"])
-    assert [row for row in run.recorded.rows["decisions"] if row.event == "tried"] == []
+    rows = decisions_after_links_are_lost(10, "knowledge=oracle")
+    assert any(row.moves for row in rows)
+    assert [row for row in rows if row.event == "tried"] == []
 
 
 def test_no_change_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LinkTrials, "to_try", lambda *_: ([], True))
-    file, settings = Path(__file__).parents[2] / "scenarios" / "one-layer-25.yaml", ["devices[0].load=null"]
-    plan = make_plan(load_scenario(file, [*settings, "workload.max_tokens=40"]), "lookahead")
-    first, *others = [plan.view.devices[device].name for device in plan.placement.devices()]
-    settings += ["workload.max_tokens=40", events_at(3, first, others)]
-    run = simulated(make_plan(load_scenario(file, settings), "lookahead"))
-    changed = [row.step for row in run.recorded.rows["decisions"] if row.moves]
+    changed = [row.step for row in decisions_after_links_are_lost(3) if row.moves]
     assert changed
     assert 3 + MOST_WAITS <= changed[0] <= 6 + MOST_WAITS, "the change is wanted at once"

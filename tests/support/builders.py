@@ -177,6 +177,14 @@ def uneven_mesh(n_devices: int, seed: int, memory_bytes: Sequence[int] | None = 
     return Cluster("drawn", 0, devices(computes, memory_bytes), Mesh(n_devices, lambda a, b: links[a, b]))
 
 
+def busy_mesh(n_devices: int, seed: int) -> Cluster:
+    """Devices and links of `uneven_mesh`, where messages keep all devices busy."""
+    cluster = uneven_mesh(n_devices, seed)
+    nominal = [device.compute for device in cluster.devices if device.compute is not None]
+    computes = [replace(compute, message_s=1e-4, byte_s=1e-8) for compute in nominal]
+    return Cluster(cluster.name, cluster.seed, devices(computes), cluster.topology)
+
+
 def near_mesh(n_devices: int, seed: int) -> Cluster:
     """Devices with memory for everything and quick links, so that it pays to divide the layers of a model."""
     chance = random.Random(seed)

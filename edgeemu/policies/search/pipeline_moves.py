@@ -18,9 +18,10 @@ from edgeemu.policies.search.halfway import halfway, halfway_of_blocks
 from edgeemu.policies.search.pipeline_programs import pipelines
 from edgeemu.policies.search.pipeline_stages import StageCosts
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
-from edgeemu.policies.view.memory_arrays import placement_fits, union_fits
+from edgeemu.policies.view.memory_arrays import union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of
+from edgeemu.policies.view.share_memory import all_fits
 from edgeemu.policies.view.step_time import StepTimes
 
 
@@ -64,7 +65,7 @@ def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, cur
     """
     shape = view.costs.shape
     old, costs, stages = layout_of(current, shape), MoveCosts(view), StageCosts(prospect.ahead)
-    fits = _fits(view, current)
+    fits = all_fits(view, current)
     try:
         found = [stages.layout(pipeline) for pipeline in pipelines(stages, old.embed)]
     except InfeasibleError:
@@ -92,13 +93,6 @@ def better_pipeline(view: ClusterView, prospect: Prospect, times: StepTimes, cur
         if middle is not None:
             return middle
     return current if fits else changes[0].layout.placement(shape)
-
-
-def _fits(view: ClusterView, current: Placement) -> bool:
-    """Whether every device has memory for the current placement, as `ClusterView.holds` says."""
-    if view.by_layer is None and not view.gather:  # much quicker, and kept for the next prospect
-        return placement_fits(view, layout_of(current, view.costs.shape))
-    return view.holds(current)
 
 
 class _PipelineChange(NamedTuple):

@@ -143,7 +143,7 @@ def all_fits(view: ClusterView, placement: Placement) -> bool:
     if any(placement is known for known in view.fitting):
         return True
     shape = view.costs.shape
-    if not is_divided(placement, shape.n_layers):
+    if view.by_layer is None and not is_divided(placement, shape.n_layers):
         return placement_fits(view, layout_of(placement, shape))
     devices = np.array(placement.devices())
     if view.by_layer is None and not view.gather and len(devices) <= MOST_DEVICES:

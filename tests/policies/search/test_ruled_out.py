@@ -1,14 +1,11 @@
 """Decisions rule out early only what cannot pay: the result is that of looking at everything."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, devices, near_mesh, placements, shapes, uneven_mesh, with_workload
+from support.builders import QUICK, busy_mesh, near_mesh, placements, shapes, uneven_mesh, with_workload
 
-from edgeemu.cluster.cluster import Cluster
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import PhysicalCosts
@@ -166,11 +163,7 @@ def test_times_that_a_draft_keeps_are_those_of_what_it_has_now(
 def test_no_placement_takes_less_than_its_lower_bound(
     data: st.DataObject, shape: ModelShape, seed: int, busy: bool
 ) -> None:
-    cluster = uneven_mesh(N, seed)
-    if busy:
-        nominal = [device.compute for device in cluster.devices if device.compute is not None]
-        computes = [replace(compute, message_s=1e-4, byte_s=1e-8) for compute in nominal]
-        cluster = Cluster(cluster.name, cluster.seed, devices(computes), cluster.topology)
+    cluster = busy_mesh(N, seed) if busy else uneven_mesh(N, seed)
     seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
     times, layout = StepTimes(seen), PlacementArrays.of(data.draw(placements(shape, N)), shape)
     assert times.keeps_busy == busy

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, devices, near_mesh, placements, scattered, uneven_mesh, with_links, with_workload
+from support.builders import QUICK, busy_mesh, near_mesh, placements, scattered, uneven_mesh, with_links, with_workload
 
-from edgeemu.cluster.cluster import Cluster
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
@@ -39,11 +38,7 @@ SHAPES = st.sampled_from(
 def seen_by(
     n: int, shape: ModelShape, seed: int, interval_tokens: int, *, on_flash: bool, busy: bool = False
 ) -> ClusterView:
-    cluster = uneven_mesh(n, seed)
-    if busy:
-        nominal = [device.compute for device in cluster.devices if device.compute is not None]
-        computes = [replace(compute, message_s=1e-4, byte_s=1e-8) for compute in nominal]
-        cluster = Cluster(cluster.name, cluster.seed, devices(computes), cluster.topology)
+    cluster = busy_mesh(n, seed) if busy else uneven_mesh(n, seed)
     seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
     return replace(with_workload(seen, length=20, interval_tokens=interval_tokens), weights_on_flash=on_flash)
 
