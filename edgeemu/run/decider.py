@@ -7,7 +7,7 @@ from typing import NamedTuple
 from edgeemu.cluster.links import Change
 from edgeemu.errors import EdgeemuError, InfeasibleError
 from edgeemu.placement.arrays import IntArray
-from edgeemu.placement.placement import Placement, is_divided, moves
+from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal
@@ -20,8 +20,8 @@ from edgeemu.report.rows import DecisionRow
 from edgeemu.run.alarm import Alarm
 from edgeemu.run.ask_policy import Answer, first_decision, next_decision
 from edgeemu.run.backend import Measurements
+from edgeemu.run.explained_changes import ChangeDecision, explained
 from edgeemu.run.explorer import Explorer, Pair, hopeful, used, used_by_blocks
-from edgeemu.run.measured_changes import Views, changes_in_words
 from edgeemu.run.plan import Plan
 from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.recovery.place_anew import place_anew, with_restoration, without
@@ -47,16 +47,6 @@ class Decision(NamedTuple):
     took_s: float
 
 
-class _ChangeDecision(NamedTuple):
-    """Decision to change the placement: the number of its row, and the views for which it and the last were made."""
-
-    number: int
-    view: ClusterView
-    before: ClusterView
-    old: Placement
-    new: Placement
-
-
 class Decider:
     """Asks the policy of a plan from time to time."""
 
@@ -74,7 +64,7 @@ class Decider:
         self.asked = plan.view  # what the policy was shown when it was asked last
         self._unasked = 0  # turns since then
         self._changed_for = plan.view  # for which the placement was chosen
-        self._unexplained: list[_ChangeDecision] = []  # of the rows
+        self._unexplained: list[ChangeDecision] = []  # of the rows
         self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
         self._waited = 0  # decisions in a row, up to the last, that wanted a change which waits for links
         self._kept = 1  # decisions in a row, that one included, since which the placement is the same
@@ -91,10 +81,15 @@ class Decider:
         While a change waits for links, one token of each is.
         """
         self._tokens += 1
-        turn = self._tokens >= (1 if self._waited else self._rules.interval_tokens) * open_sequences
+        turn = self._tokens >= self._tokens_between * open_sequences
         if turn:
             self._tokens = 0
         return turn
+
+    @property
+    def _tokens_between(self) -> int:
+        """Return the tokens of each sequence from one turn to the next."""
+        return 1 if self._waited else self._rules.interval_tokens
 
     async def decide(self, due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
         """Ask the policy before a step; `steps` are those of all open sequences. None: it was not asked."""
@@ -103,7 +98,10 @@ class Decider:
         policy, step = self._plan.decide, due.step
         if policy is None or self._lost == PATIENCE:
             return None
-        view = without(await self._watcher.view([other for other in steps if other.step > 0], due.at_s), self.gone)
+        going_on, moved = [other for other in steps if other.step > 0], current is not self._placement
+        view = await self._watcher.view(going_on, due.at_s, self._tokens_between, moved=moved)
+        view = without(view, self.gone)
+        self._note_left(current)
         if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
         doubtful = self._watcher.doubtful(view.outlook)
@@ -111,7 +109,6 @@ class Decider:
         if not self._worth_asking(view):
             return None
         still = self._kept if self._is_still(view) else 0
-        self._note_left(current)
         if still or self._refused is not None or self._earlier:
             view = view.noted(refused=self._refused, still=still, earlier=self._earlier)
         answer = next_decision(policy, view, current, self._rules.decision_limit_s, self.alarm)
@@ -126,7 +123,7 @@ class Decider:
             answer = answer._replace(placement=current)
         self._waited = self._waited + 1 if waits else 0
         if answer.placement is not current:
-            change = _ChangeDecision(len(self._rows), view, self._changed_for, current, answer.placement)
+            change = ChangeDecision(len(self._rows), view, self._changed_for, current, answer.placement)
             self._unexplained.append(change)
             self._changed_for = view
         self._rows.append(row)
@@ -165,16 +162,6 @@ class Decider:
             self._watcher.trials.trying(links)
         return waits
 
-    def _explain(self, change: _ChangeDecision) -> None:
-        """Add to the row of a change what it is expected to gain, and what has changed since the one before it."""
-        number, view, before, old, new = change
-        known = "measured " if self._plan.scenario.knowledge == "measured" else ""
-        why = changes_in_words(Views(self._plan.computes, before, view, known), old)
-        expected = expected_gain(view, old, new)
-        self._rows[number] = self._rows[number]._replace(
-            moves=len(moves(old, new)), why=" and ".join(why), **expected._asdict()
-        )
-
     async def _with_joined(self, due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
         """Ask a policy that places once for a first placement with the devices that have joined; use it if it pays.
 
@@ -199,7 +186,7 @@ class Decider:
         if not pays:
             return None
         self._unexplained.append(
-            _ChangeDecision(len(self._rows) - 1, view, self._changed_for, current, answer.placement)
+            ChangeDecision(len(self._rows) - 1, view, self._changed_for, current, answer.placement)
         )
         self.asked = self._changed_for = view
         return Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
@@ -290,7 +277,7 @@ class Decider:
     def take_rows(self) -> list[DecisionRow]:
         """Return the rows since the last call; changes are explained here, when no step waits for a decision."""
         for change in self._unexplained:
-            self._explain(change)
+            self._rows[change.number] = explained(self._plan, self._rows[change.number], change)
         self._unexplained.clear()
         rows, self._rows = self._rows, []
         return rows

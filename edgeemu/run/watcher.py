@@ -12,7 +12,7 @@ from edgeemu.policies.compiled.watch_code import EstimatorCode
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import TURN, History
+from edgeemu.policies.view.history import TURN, History, Moment
 from edgeemu.policies.view.link_estimates import MeasuredLinks
 from edgeemu.policies.view.link_factors import Doubtful, LinkFactors, codes_of
 from edgeemu.policies.view.links_at import link_factors_at
@@ -43,14 +43,20 @@ class Watcher:
         self.trials = LinkTrials(plan.links, least_bits, (small, large))
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
         self._links_down: list[tuple[Change, float, float]] = []  # links, from one instant to another
-        self._tokens = 0  # of each sequence, as decisions count them
+        self._now = Moment(0, 0.0, 0.0)  # of the last view; tokens of each sequence, as decisions count them
 
-    async def view(self, steps: Sequence[Step], at_s: float) -> ClusterView:
-        """Return the view for a decision at an instant, before decode steps, one of each open sequence."""
+    async def view(
+        self, steps: Sequence[Step], at_s: float, tokens: int | None = None, *, moved: bool = False
+    ) -> ClusterView:
+        """Return the view for a decision at an instant, before decode steps, one of each open sequence.
+
+        `tokens`: of each, since the last; None: a decision interval. `moved`: since then blocks have moved, which took
+        its time, too.
+        """
         view, longest = self._plan.view, max(steps, key=lambda step: step.past)
         costs = view.costs.at_step(longest.rows, longest.past)
         workload = view.workload.with_cached(longest.past, sum(step.past for step in steps))
-        self._tokens += self._plan.rules.interval_tokens
+        self._now = now = self._now.later(tokens or self._plan.rules.interval_tokens, at_s, paused=moved)
         if self._plan.scenario.knowledge == "oracle":
             known, outlook = self._oracle(replace(view, workload=workload, costs=costs), at_s)
             return known.noted(outlook=outlook) if outlook else known
@@ -61,7 +67,7 @@ class Watcher:
                 transits = self.trials.taken(transits, self.used_links())
             self._estimate.observe_transits(transits)
         self._estimate.observe_states(*zip(*await self._devices.states(at_s), strict=True))
-        return self._estimate.view(view, workload, costs, (self._tokens, self._x_bits))
+        return self._estimate.view(view, workload, costs, (now, self._x_bits))
 
     def note_standstill(self, device: int, began_s: float, over_s: float) -> None:
         """Note that a device stood still for a while, as it knows when that is over: operations of then say nothing."""
@@ -113,4 +119,4 @@ class Watcher:
         known = view_at(replace(base, devices=devices), cluster, self._plan.links, at_s)
         factors = LinkFactors.of(link_factors_at(self._plan.links, cluster, at_s))
         links = MeasuredLinks.of(self._plan.links, factors, self._x_bits)
-        return known, self._history.outlook(self._tokens, slowdowns, *links)
+        return known, self._history.outlook(self._now, slowdowns, *links)

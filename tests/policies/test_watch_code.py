@@ -19,6 +19,7 @@ from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
+from edgeemu.policies.view.history import Moment
 from edgeemu.policies.view.link_factors import LinkFactors, coded
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.timeline.clock import Occupation
@@ -120,11 +121,12 @@ def test_links_of_many_devices_are_computed_when_they_are_read(monkeypatch: pyte
 def test_expectations_are_the_same(data: st.DataObject, smoothing: float) -> None:
     """Devices that are at rest, and links, slow down and recover again and again."""
     cluster, times = even_cluster(N, WIRED), st.sampled_from([0.5, 1.0, 1.2, 2.0, 3.0, 50.0])
-    pairs, base, token = [(0, 1), (1, 0), (8, 7), (3, 5)], seen(cluster), 0
+    pairs, base, now = [(0, 1), (1, 0), (8, 7), (3, 5)], seen(cluster), Moment(0, 0.0, 0.0)
     both = [each(cluster, SPEEDS, COSTS, smoothing, base.links, {}) for each in (Estimator, EstimatorCode)]
+    unsteady = data.draw(st.sampled_from([0.0, 0.3, 1.0]))  # share of devices that change at all
     for _ in range(data.draw(st.integers(1, 30))):
-        token += data.draw(st.integers(1, 3))
-        shares = [1.0 / data.draw(times) for _ in range(N)]
+        now = now.later(data.draw(st.integers(1, 3)), now.at_s + data.draw(st.floats(0.001, 2.0)), paused=False)
+        shares = [1.0 / data.draw(times) if device < unsteady * N else 1.0 for device in range(N)]
         took = [(pair, size, data.draw(times)) for pair in pairs if data.draw(st.booleans()) for size in (64, 9_000)]
         sent = [Transit(*pair, size, 1, slow * (8 * size / 10e6 + 0.005)) for pair, size, slow in took]
         found = []
@@ -132,9 +134,10 @@ def test_expectations_are_the_same(data: st.DataObject, smoothing: float) -> Non
             known.observe_transits(sent)
             known.observe_states(shares, [2**30] * N)
             known.view(base)
-            found.append(known.outlook(token, X_BITS))
+            found.append(known.outlook(now, X_BITS))
         kept, made = (
             numbers([each.devices, each.sources, each.targets, *each.of_devices[:3], *each.of_links]) for each in found
         )
         assert kept == made
+        assert found[0].unsteady == found[1].unsteady
         assert bool(found[0]) == bool(found[1])

@@ -39,7 +39,6 @@ class DeviceForecasts(NamedTuple):
     devices: Ints  # [n], ascending
     lasts_tokens: Floats  # [n]
     mean: Floats  # [n]
-    whole_tokens: Floats  # [n]
 
 
 class DeviceChoice(NamedTuple):
@@ -58,8 +57,7 @@ def expect(v: AllDevices, f: DeviceForecasts, tokens: float, found: Floats) -> N
         found[a] = 1.0
     for at in range(f.n):
         present = min(1.0, f.lasts_tokens[at] / tokens)
-        if 2.0 * f.whole_tokens[at] <= tokens:
-            found[at if f.n == v.n else f.devices[at]] = present + (1.0 - present) * f.mean[at]
+        found[at if f.n == v.n else f.devices[at]] = present + (1.0 - present) * f.mean[at]
     for a in range(v.n):
         found[v.n + a] = v.flops_per_s[a] / found[a]
         found[2 * v.n + a] = v.mem_bytes_per_s[a] / found[a]

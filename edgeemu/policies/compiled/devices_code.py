@@ -76,4 +76,4 @@ def expected_devices(view: ClusterView, tokens: float) -> FloatArray | None:
 def forecasts_of(outlook: Outlook) -> Packed:
     """Forecasts of devices."""
     devices, known, *_ = outlook
-    return packed(DeviceForecasts, len(devices), devices, known.lasts_tokens, known.mean, known.whole_tokens)
+    return packed(DeviceForecasts, len(devices), devices, known.lasts_tokens, known.mean)

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.compiled.share_code import functions
-from edgeemu.policies.compiled.watch_courses import CourseForecasts, CourseTables
+from edgeemu.policies.compiled.watch_courses import AllDeviceTimes, CourseForecasts, CourseTables
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, OperationKinds
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import KEPT, TURN
+from edgeemu.policies.view.history import KEPT, TURN, Moment, first_values
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import MOST_DEVICES, NO_LINKS, NONE_DOUBTFUL, Doubtful, Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, LinkMatrix, ScaledMatrix
@@ -27,7 +27,7 @@ from edgeemu_kernels.packed_tuples import Packed, packed
 
 _ROOM = 512  # links, courses and decisions for which there is room at first
 _SUMS = 5  # of a link
-_LASTED = 7  # rows of a course before those of how long it lasted
+_LASTED = 8  # rows of a course before those of how long it lasted
 _COURSE_ROWS = _LASTED + KEPT
 
 
@@ -117,9 +117,11 @@ class EstimatorCode(Estimator):
         n, times = len(self._slowdown), self._times
         speeds = times.flops_per_s, times.mem_bytes_per_s, times.overhead_s
         known = self._slowdown, self._queueing_s, self._worked
-        self._first = np.full(n, np.nan)  # slowdowns that the first decision saw
+        self._first = np.full(n, np.nan)  # slowdowns before the first decision
         room = np.empty(n, np.int64), *np.empty((3, n))
-        self._functions, self._found = functions(), np.zeros(2, np.int64)
+        self._functions, self._found = functions(), np.zeros(3, np.int64)
+        self._began, self._seen_at, self._values, self._sums = np.empty(2), np.empty(1), np.empty(n), np.empty(n)
+        self._all_devices = packed(AllDeviceTimes, self._began, self._seen_at, self._values, self._sums)
         self._none_is_slow: LinkFactors | None = None  # of which no link is `TURN` times as slow as nominally
         self._devices = packed(DeviceTimes, n, self._smoothing, *speeds, *known, self._first, *room)
         self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
@@ -174,27 +176,33 @@ class EstimatorCode(Estimator):
             return NONE_DOUBTFUL
         return super().doubtful(worse, others)
 
-    def outlook(self, token: int, bits: float) -> Outlook:
+    def outlook(self, now: Moment, bits: float) -> Outlook:
         if np.isnan(self._first[0]):
-            self._first[:] = self.slowdowns()
+            self._begin_courses(now)
         links, devices = self._of_links, self._of_devices
         assert isinstance(self._links, LinksCode)
         links.make_room(len(self._links))
-        tables = self._devices.at, *self._links.tables, devices.courses.at, links.courses.at
+        tables = self._devices.at, *self._links.tables, self._all_devices.at, devices.courses.at, links.courses.at
         places = devices.forecasts.at, links.forecasts.at, address_of(self._found)
-        self._functions.observe_slowdowns(*tables, float(token), bits, *places)
-        of_devices, of_links = self._found.tolist()
+        self._functions.observe_slowdowns(*tables, float(now.token), now.at_s, now.step_s, bits, *places)
+        of_devices, of_links, unsteady = self._found.tolist()
         if not of_links:
-            return Outlook(*devices.first(of_devices)) if of_devices else STAYS
+            return Outlook(*devices.first(of_devices), unsteady=bool(unsteady)) if of_devices else STAYS
         known, forecasts = links.first(of_links)
-        return Outlook(*devices.first(of_devices), *np.divmod(known, MOST_DEVICES), forecasts)
+        return Outlook(*devices.first(of_devices), *np.divmod(known, MOST_DEVICES), forecasts, bool(unsteady))
+
+    def _begin_courses(self, now: Moment) -> None:
+        """Note what devices were before they were observed for the first time, which is now."""
+        self._values[:] = self.slowdowns()
+        self._first[:] = self._sums[:] = first_values(self._values)
+        self._began[:], self._seen_at[:] = (now.token, now.at_s), now.token
 
 
 class _CourseRoom:
     """Courses of many times, and places to write forecasts in, with room for more."""
 
     def __init__(self, room: int, n_parts: int) -> None:
-        self._n_parts, self._counts, self._keys = n_parts, np.zeros(1, np.int64), np.empty(0, np.int64)
+        self._n_parts, self._counts, self._keys = n_parts, np.zeros(2, np.int64), np.empty(0, np.int64)
         self._table = np.empty((_COURSE_ROWS + 2 * n_parts, 0))
         self.make_room(room)
 

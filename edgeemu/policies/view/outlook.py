@@ -2,7 +2,8 @@
 
 A decision for the next steps must not take the state of an instant for that of all of them. For every device or link
 that has gone up and down, `view.history` learns how long its states lasted and what they were in the mean; the view
-brings it, and `expected` makes of it the cluster as it is in the mean over some steps to come.
+brings it, and `expected` makes of it the cluster as it is in the mean over some steps to come. Where many devices go up
+and down, all of them are expected to.
 """
 
 from typing import NamedTuple, Self
@@ -31,13 +32,8 @@ class Forecasts(NamedTuple):
     whole_tokens: _Floats = _NO_NUMBERS  # [n]
     parts: _Floats = _NO_NUMBERS.reshape(2, 0)  # [n_parts, n]
 
-    def come_back_within(self, tokens: float) -> NDArray[np.bool_]:
-        """Whether there is time for a change and back, so that the mean of all states says something: [n]."""
-        within: NDArray[np.bool_] = 2.0 * self.whole_tokens <= tokens
-        return within
-
     def factors(self, tokens: float) -> _Floats:
-        """Means over the next steps as multiples of the present; 1 if a change has time for its own answer: [n]."""
+        """Means over the next steps as multiples of the present: [n]."""
         return self._over(tokens, self.mean)
 
     def part_factors(self, tokens: float) -> _Floats:
@@ -46,23 +42,27 @@ class Forecasts(NamedTuple):
 
     def _over(self, tokens: float, means: _Floats) -> _Floats:
         present = np.minimum(1.0, self.lasts_tokens / tokens)
-        return np.where(self.come_back_within(tokens), present + (1.0 - present) * means, 1.0)
+        return present + (1.0 - present) * means
 
 
 class Outlook(NamedTuple):
-    """Forecasts of the devices and links that have been seen to change back; all others stay as they are."""
+    """Forecasts of the devices and links that have been seen to change back; all others stay as they are.
+
+    `unsteady`: so many devices change that all are expected to.
+    """
 
     devices: IntArray = _NO_INDEXES  # [n]
     of_devices: Forecasts = Forecasts()
     sources: IntArray = _NO_INDEXES  # [n_pairs] of links
     targets: IntArray = _NO_INDEXES  # [n_pairs]
     of_links: Forecasts = Forecasts()
+    unsteady: bool = False
 
     def __bool__(self) -> bool:
         return bool(len(self.devices) or len(self.sources))
 
     def lasts_tokens(self) -> set[float]:
-        """How long the present states last: each length once."""
+        """Tokens that the present states last: each number once."""
         return {*self.of_devices.lasts_tokens.tolist(), *self.of_links.lasts_tokens.tolist()}
 
     def comes_back_within(self, tokens: float) -> bool:

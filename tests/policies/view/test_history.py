@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.builders import LLAMA, view, with_workload
 
 from edgeemu.cluster.devices import Compute
-from edgeemu.policies.search.change_rule import WAYS, prospects
-from edgeemu.policies.view.history import KEPT, TURN, History
+from edgeemu.policies.search.change_rule import LUCK, MARGIN, WAYS, prospects
+from edgeemu.policies.view.history import KEPT, TURN, History, Moment
 from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.outlook import Forecasts, Outlook
 
@@ -20,7 +20,12 @@ LOSS_S, MOVE_S = 1.0, 4.0  # of a step in the wrong place, and of a move
 
 def outlook(history: History, token: int, slowdown: float, links: dict[tuple[int, int], float]) -> Outlook:
     factors = LinkFactors.of({pair: (1.0, slow) for pair, slow in links.items()})
-    return history.outlook(token, np.array([slowdown]), factors, factors.per_bit)
+    return history.outlook(at(token), np.array([slowdown]), factors, factors.per_bit)
+
+
+def at(token: int) -> Moment:
+    """Before a token, of which each takes a second."""
+    return Moment(token, float(token), 1.0)
 
 
 class Forecast(NamedTuple):
@@ -77,6 +82,71 @@ def test_a_link_that_loses_its_rate_is_not_expected_to_delay_small_messages() ->
     assert 20 < per_bit < 40
 
 
+def of_many(values: list[list[float]], step_s: float = 1.0) -> Outlook:
+    """What is expected after values of some devices, one row for each token, of which each takes a second."""
+    history, none = History(), LinkFactors.of({})
+    for token, row in enumerate(values):
+        found = history.outlook(Moment(token, float(token), step_s), np.array(row), none, none.per_bit)
+    return found
+
+
+def test_a_third_of_the_devices_and_three_make_a_cluster_unsteady() -> None:
+    before = [[1.0] * 9] * 20
+    assert not of_many([*before, [3.0] * 2 + [1.0] * 7]).unsteady
+    found = of_many([*before, [3.0] * 3 + [1.0] * 6])
+    assert found.unsteady
+    assert found.devices.tolist() == list(range(9)), "all are expected to change"
+    assert not of_many([[1.0] * 10] * 20 + [[3.0] * 3 + [1.0] * 7]).unsteady, "less than a third"
+    assert not of_many([[1.0] * 2] * 20 + [[3.0] * 2]).unsteady, "two"
+
+
+def test_devices_that_are_not_as_the_scenario_has_them_at_first_have_changed_too() -> None:
+    assert of_many([[3.0] * 3 + [1.0] * 6]).unsteady
+    assert not of_many([[3.0] * 2 + [1.0] * 7]).unsteady
+
+
+def test_states_of_an_unsteady_cluster_last_as_long_as_those_of_all_devices() -> None:
+    values = [[(1.0, 4.0)[(token // 5 + device) % 2] for device in range(6)] for token in range(61)]
+    lasts = of_many(values).of_devices.lasts_tokens
+    assert (lasts == lasts[0]).all(), "however long the present state of one has lasted"
+    assert 4.0 < lasts[0] <= 5.0
+    changed = [row[:5] + [1.0] for row in values]
+    stays = of_many([*changed, *[[1.0] * 6] * 120]).of_devices.lasts_tokens
+    assert stays[5] > 100, "what lasts much longer than ever has changed its ways"
+
+
+def test_the_mean_of_a_device_counts_with_that_of_all_while_little_is_known() -> None:
+    def mean_of_first(tokens: int) -> float:
+        """What a device that is slow every other token is expected to be, beside others that are slow mostly."""
+        values = [
+            [(1.0, 4.0)[token % 2]] + [(4.0, 1.0)[(token + n) % 4 == 0] for n in range(5)] for token in range(tokens)
+        ]
+        return float(of_many(values).of_devices.mean[0]) * values[-1][0]
+
+    assert mean_of_first(8) > 2.7
+    assert mean_of_first(200) == pytest.approx(2.5, abs=0.1)
+
+
+def test_states_are_as_many_tokens_as_come_in_their_time() -> None:
+    wave = [1.0] * 20 + ([3.0] * 5 + [1.0] * 5) * 4 + [3.0]
+
+    def lasts_tokens(step_s: float) -> float:
+        history, none = History(), LinkFactors.of({})
+        for token, value in enumerate(wave):
+            found = history.outlook(Moment(token, float(token), step_s), np.array([value]), none, none.per_bit)
+        return of_devices(found)[0].lasts_tokens
+
+    assert lasts_tokens(1.0) == 5
+    assert lasts_tokens(2.5) == 2, "tokens take longer than they did"
+
+
+def test_the_time_of_a_token_is_that_of_steps_without_migrations() -> None:
+    first = Moment(0, 0.0, 0.0).later(1, 0.5, paused=False)
+    assert first == Moment(1, 0.5, 0.5)
+    assert first.later(4, 0.9, paused=False).step_s == pytest.approx(0.1)
+    assert first.later(1, 9.0, paused=True) == Moment(2, 9.0, 0.5)
+
+
 def regret(lengths: list[int]) -> tuple[float, float]:
     """Times lost by the rule, and by the best of {stay, move} for each state, of two places that take turns."""
     history, at, token, lost_s, best_s = History(), 0, 0, 0.0, 0.0
@@ -121,6 +191,20 @@ def test_a_change_that_is_far_away_is_not_acted_upon_early(tokens: int, expected
     assert [prospect.steps for prospect in found] == expected
     assert [prospect.early for prospect in found] == [False, True][: len(expected)]
     assert found[0].ahead.flops_per_s[0] == seen.flops_per_s[0]
+
+
+@pytest.mark.parametrize(
+    ("lasts", "expected"),
+    [((5.0, 9.0), [(9, 9 / LUCK), (64, 64 / LUCK)]), ((40.0,), [(40, 40 / LUCK)]), ((9999.0,), [(64, 64 / MARGIN)])],
+)
+def test_in_an_unsteady_cluster_a_move_must_gain_much(
+    lasts: tuple[float, ...], expected: list[tuple[int, float]]
+) -> None:
+    seen = with_workload(view(LLAMA, [2**40] * 2, [Compute(1e9, 1e9, 1e-5)] * 2, 8, 200), length=12)
+    tokens = np.array(lasts)
+    known = Outlook(np.arange(len(lasts)), Forecasts(tokens, np.full(len(lasts), 3.0), tokens), unsteady=True)
+    found = list(prospects(replace(seen, outlook=known)))
+    assert [(prospect.steps, prospect.tokens) for prospect in found] == expected
 
 
 @dataclass(slots=True)
@@ -181,7 +265,7 @@ def test_many_courses_are_those_of_each(values: list[list[float]], data: st.Data
         delays = [1.0 + number for number in seen]
         slow = np.array([row[number] for number in seen])
         ends = np.array([pairs[number] for number in seen], np.int64).reshape(-1, 2)
-        found = history.outlook(token, np.ones(1), LinkFactors(*ends.T, np.array(delays), slow), slow)
+        found = history.outlook(at(token), np.ones(1), LinkFactors(*ends.T, np.array(delays), slow), slow)
         for number, delay in zip(seen, delays, strict=True):
             value, pair = row[number], pairs[number]
             if pair in alone or value > TURN or TURN * value < 1.0:
