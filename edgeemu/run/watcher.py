@@ -12,7 +12,7 @@ from edgeemu.policies.compiled.watch_code import EstimatorCode
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import TURN, History, Moment
+from edgeemu.policies.view.history import TURN, DecisionTime, History
 from edgeemu.policies.view.link_estimates import MeasuredLinks
 from edgeemu.policies.view.link_factors import Doubtful, LinkFactors, codes_of
 from edgeemu.policies.view.links_at import link_factors_at
@@ -43,7 +43,7 @@ class Watcher:
         self.trials = LinkTrials(plan.links, least_bits, (small, large))
         self._standstills: list[tuple[int, float, float]] = []  # of devices, from one instant to another
         self._links_down: list[tuple[Change, float, float]] = []  # links, from one instant to another
-        self._now = Moment(0, 0.0, 0.0)  # of the last view; tokens of each sequence, as decisions count them
+        self._now = DecisionTime(0, 0.0, 0.0)  # of the last view; tokens of each sequence, as decisions count them
 
     async def view(
         self, steps: Sequence[Step], at_s: float, tokens: int | None = None, *, moved: bool = False

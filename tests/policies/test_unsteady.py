@@ -14,10 +14,10 @@ from edgeemu.scenario.load import load_scenario
 SCENARIO = Path(__file__).parents[2] / "scenarios/one-layer-25.yaml"
 
 
-def seconds(seed: int, load: str, *, divide: bool, stay: bool, knowledge: str = "measured") -> float:
-    """Seconds until 150 tokens are there."""
+def seconds(seed: int, load: str, *, divide: bool, stay: bool, knowledge: str = "measured", tokens: int = 150) -> float:
+    """Seconds until all tokens are there."""
     settings = [f"seed={seed}", f"devices[0].load={load}", f"sharding.divide={str(divide).lower()}"]
-    more = ["workload.max_tokens=150", f"knowledge={knowledge}"]
+    more = [f"workload.max_tokens={tokens}", f"knowledge={knowledge}"]
     plan = make_plan(load_scenario(SCENARIO, [*settings, *more]), "lookahead")
     if stay:
         plan = replace(plan, decide=None)
@@ -48,5 +48,5 @@ def test_an_oracle_loses_nothing_either() -> None:
 
 def test_states_that_last_are_answered() -> None:
     load = "{uniform: {low: 0 %, high: 90 %}, every: 2 s}"
-    stay_s = seconds(1, load, divide=True, stay=True)
-    assert seconds(1, load, divide=True, stay=False) < 0.9 * stay_s
+    stay_s = seconds(1, load, divide=True, stay=True, tokens=300)
+    assert seconds(1, load, divide=True, stay=False, tokens=300) < 0.9 * stay_s

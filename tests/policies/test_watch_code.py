@@ -19,7 +19,7 @@ from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import Moment
+from edgeemu.policies.view.history import DecisionTime
 from edgeemu.policies.view.link_factors import LinkFactors, coded
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.timeline.clock import Occupation
@@ -121,7 +121,7 @@ def test_links_of_many_devices_are_computed_when_they_are_read(monkeypatch: pyte
 def test_expectations_are_the_same(data: st.DataObject, smoothing: float) -> None:
     """Devices that are at rest, and links, slow down and recover again and again."""
     cluster, times = even_cluster(N, WIRED), st.sampled_from([0.5, 1.0, 1.2, 2.0, 3.0, 50.0])
-    pairs, base, now = [(0, 1), (1, 0), (8, 7), (3, 5)], seen(cluster), Moment(0, 0.0, 0.0)
+    pairs, base, now = [(0, 1), (1, 0), (8, 7), (3, 5)], seen(cluster), DecisionTime(0, 0.0, 0.0)
     both = [each(cluster, SPEEDS, COSTS, smoothing, base.links, {}) for each in (Estimator, EstimatorCode)]
     unsteady = data.draw(st.sampled_from([0.0, 0.3, 1.0]))  # share of devices that change at all
     for _ in range(data.draw(st.integers(1, 30))):

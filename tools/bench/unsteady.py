@@ -2,8 +2,8 @@
 
     python tools/bench/unsteady.py [--clusters N] [--tokens N]
 
-The clusters are those of `scenarios/one-layer-25.yaml`: 32 heads of one layer on 25 devices, by seed. All devices have a
-load that is drawn anew after some time, or walks; with complete blocks only, and with divided layers. `static` places
+The clusters are those of `scenarios/one-layer-25.yaml`: 32 heads of one layer on 25 devices, by seed. All devices have
+a load that is drawn anew after some time, or walks; with complete blocks only, and with divided layers. `static` places
 once, `stay` keeps the first placement of `lookahead`. All are simulated through the code of `edgeemu simulate`.
 
 Where states are short, moving cannot pay, and who moves to what is the fastest at an instant loses. Status 1 if
@@ -74,9 +74,8 @@ def main() -> None:
     reached = True
     for divide in (False, True):
         print("Layers may be divided" if divide else "Complete blocks only")
-        print(
-            f"{'':5}{'load of all devices':26}{'above static: mean':>20}{'worst':>8}{'above stay: mean':>20}{'worst':>8}"
-        )
+        head = f"{'above static: mean':>20}{'worst':>8}{'above stay: mean':>20}{'worst':>8}"
+        print(f"{'':5}{'load of all devices':26}{head}")
         for name, load in LOADS.items():
             runs = list(measured(load, asked.clusters, asked.tokens, divide=divide))
             static = [each.lookahead_s / each.static_s - 1 for each in runs]

@@ -13,7 +13,7 @@ from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, OperationKinds
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import KEPT, TURN, Moment, first_values
+from edgeemu.policies.view.history import KEPT, TURN, DecisionTime, first_values
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import MOST_DEVICES, NO_LINKS, NONE_DOUBTFUL, Doubtful, Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, LinkMatrix, ScaledMatrix
@@ -120,8 +120,8 @@ class EstimatorCode(Estimator):
         self._first = np.full(n, np.nan)  # slowdowns before the first decision
         room = np.empty(n, np.int64), *np.empty((3, n))
         self._functions, self._found = functions(), np.zeros(3, np.int64)
-        self._began, self._seen_at, self._values, self._sums = np.empty(2), np.empty(1), np.empty(n), np.empty(n)
-        self._all_devices = packed(AllDeviceTimes, self._began, self._seen_at, self._values, self._sums)
+        self._began, self._seen_s, self._values, self._work_s = np.empty(2), np.empty(1), np.empty(n), np.empty(n)
+        self._all_devices = packed(AllDeviceTimes, self._began, self._seen_s, self._values, self._work_s)
         self._none_is_slow: LinkFactors | None = None  # of which no link is `TURN` times as slow as nominally
         self._devices = packed(DeviceTimes, n, self._smoothing, *speeds, *known, self._first, *room)
         self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
@@ -176,7 +176,7 @@ class EstimatorCode(Estimator):
             return NONE_DOUBTFUL
         return super().doubtful(worse, others)
 
-    def outlook(self, now: Moment, bits: float) -> Outlook:
+    def outlook(self, now: DecisionTime, bits: float) -> Outlook:
         if np.isnan(self._first[0]):
             self._begin_courses(now)
         links, devices = self._of_links, self._of_devices
@@ -191,11 +191,12 @@ class EstimatorCode(Estimator):
         known, forecasts = links.first(of_links)
         return Outlook(*devices.first(of_devices), *np.divmod(known, MOST_DEVICES), forecasts, bool(unsteady))
 
-    def _begin_courses(self, now: Moment) -> None:
+    def _begin_courses(self, now: DecisionTime) -> None:
         """Note what devices were before they were observed for the first time, which is now."""
         self._values[:] = self.slowdowns()
-        self._first[:] = self._sums[:] = first_values(self._values)
-        self._began[:], self._seen_at[:] = (now.token, now.at_s), now.token
+        self._first[:] = first_values(self._values)
+        self._work_s[:] = now.step_s / self._first
+        self._began[:], self._seen_s[:] = (now.at_s, now.step_s), now.at_s
 
 
 class _CourseRoom:

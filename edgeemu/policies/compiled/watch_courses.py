@@ -37,12 +37,12 @@ class CourseTables(NamedTuple):
 
 
 class AllDeviceTimes(NamedTuple):
-    """What all devices did together, whether they have changed or not."""
+    """Times of all devices, whether they have changed or not."""
 
-    began: Floats  # [2] the token and the instant of the first observation
-    seen_at: Floats  # [1] the token of the last
+    began: Floats  # [2] the instant of the first observation, and the time of a token then
+    seen_s: Floats  # [1] the instant of the last
     values: Floats  # [n] that were observed last
-    sums: Floats  # [n] of the values of all tokens
+    work_s: Floats  # [n] that each could do, without load
 
 
 class CourseForecasts(NamedTuple):
@@ -78,11 +78,11 @@ def observe_slowdowns(
         slowdown = d.slowdown[device]
         if slowdown != slowdown:  # not measured yet
             slowdown = 1.0
-        all_.sums[device] += all_.values[device] * (token - all_.seen_at[0])
+        all_.work_s[device] += (at_s - all_.seen_s[0]) / all_.values[device]
         all_.values[device] = slowdown
         _add(devices, device, d.first[device], slowdown, token, at_s)
-    all_.seen_at[0] = token
-    if token == all_.began[0]:
+    all_.seen_s[0] = at_s
+    if at_s == all_.began[0]:
         devices.counts[TURNS] = 0  # it only was seen first
     for pair in range(e.counts[0]):
         if e.seen_at[pair] == e.counts[1] - 1:  # measured since the decision before
@@ -94,7 +94,7 @@ def observe_slowdowns(
     changed = devices.counts[BEGUN]
     found[2] = 1 if changed >= MANY and SHARE * changed >= d.n else 0
     if found[2] == 1:
-        found[0] = _forecast_all(all_, d.n, devices, token, at_s, step_s, of_devices)
+        found[0] = _forecast_all(all_, d.n, devices, at_s, step_s, of_devices)
     else:
         found[0] = _forecast(devices, at_s, step_s, of_devices)
     found[1] = _forecast(links, at_s, step_s, of_links)
@@ -181,16 +181,14 @@ def _forecast(c: CourseTables, at_s: float, step_s: float, o: CourseForecasts) -
     return count
 
 
-def _forecast_all(
-    all_: AllDeviceTimes, n: int, c: CourseTables, token: float, at_s: float, step_s: float, o: CourseForecasts
-) -> int:
+def _forecast_all(all_: AllDeviceTimes, n: int, c: CourseTables, at_s: float, step_s: float, o: CourseForecasts) -> int:
     """Write how long the present states of all devices last, of what all did; how many these are."""
-    began_s, tokens, of_all = all_.began[1], token - all_.began[0] + 1.0, 0.0
+    began_s, speed = all_.began[0], 0.0
     state_s = max(step_s, n * (at_s - began_s) / (1 + c.counts[TURNS]))
-    alike = ALIKE * (state_s / step_s)
+    known_s, alike_s = at_s - began_s + all_.began[1], ALIKE * state_s
     for device in range(n):
-        of_all += all_.sums[device]
-    of_all = of_all / (n * tokens)
+        speed += all_.work_s[device]
+    speed = speed / (n * known_s)
     at = 0
     for device in range(n):
         turned_s, longest_s = began_s, state_s
@@ -204,6 +202,6 @@ def _forecast_all(
         whole_s = 2.0 * age_s if age_s > OUTLASTED * longest_s else age_s + state_s
         o.keys[device] = device
         o.lasts_tokens[device] = max(1.0, (whole_s - age_s) / step_s)
-        o.mean[device] = (all_.sums[device] + alike * of_all) / (tokens + alike) / all_.values[device]
+        o.mean[device] = (known_s + alike_s) / (all_.work_s[device] + alike_s * speed) / all_.values[device]
         o.whole_tokens[device] = whole_s / step_s
     return n

@@ -18,7 +18,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
-from edgeemu.policies.view.history import History, Moment
+from edgeemu.policies.view.history import DecisionTime, History
 from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
@@ -120,7 +120,7 @@ class Estimator:
         """Mean time that a ready operation waits for the device."""
         return float(self._queueing_s[device])
 
-    def outlook(self, now: Moment, bits: float) -> Outlook:
+    def outlook(self, now: DecisionTime, bits: float) -> Outlook:
         """Note what was measured before a decision, and return what to expect; of links by a message of `bits`."""
         return self._history.outlook(now, self.slowdowns(), *self.newest_links(bits))
 
@@ -145,7 +145,7 @@ class Estimator:
         base: ClusterView,
         workload: WorkloadView | None = None,
         costs: Costs | None = None,
-        told: tuple[Moment, float] | None = None,
+        told: tuple[DecisionTime, float] | None = None,
     ) -> ClusterView:
         """`base` with the estimated devices and links, and with another workload and costs where they are given.
 

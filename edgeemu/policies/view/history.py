@@ -14,10 +14,10 @@ A cluster is *unsteady* where a third of its devices, and `MANY` at least, have 
 to those that were seen first. Then what one of them does says little, and who chooses the fastest of many chooses luck.
 So all devices are expected to change, and what is expected is made of what all did: a state of any device lasts as long
 from now on as states do in the mean (time observed, by changes of all devices), until it has lasted `OUTLASTED` times
-as long as ever; and the mean of a device counts with that of all, of `ALIKE` states.
+as long as ever; and the mean of a device counts with that of all, of `ALIKE` states. It is that of speeds over time:
+while a device that a token waits for is slow, few tokens come.
 
-Durations are seconds, because what slows devices down knows no tokens: while a token takes long, few come in a state.
-Means are those of tokens.
+Durations are seconds, because what slows devices down knows no tokens.
 
 Turns of a link are those of the time that a vector x takes, because messages of one size measure only the sum of delay
 and time for the bits. Their means are kept apart, as far as they are known: a link that loses only its rate does not
@@ -42,7 +42,8 @@ KEPT = 4  # durations between turns from which the next is expected
 MANY = 3  # devices that have changed, at least, where a cluster is unsteady
 SHARE = 3  # and one of so many
 ALIKE = 8  # states of all devices that count as much as a device's own
-OUTLASTED = 4  # times the longest state of a device: then it has changed its ways
+LEAST_STEP_S = 1e-9  # where a token takes no time
+OUTLASTED = 8  # times the longest state of a device, or those of all: then it has changed its ways
 
 # Rows of what is known of a course
 _SEEN_AT = 0  # the token of the last observation
@@ -57,7 +58,7 @@ _LASTED = slice(8, 8 + KEPT)  # seconds between turns, the newest last; infinite
 _PARTS = 8 + KEPT  # that the value is made of, and then their totals
 
 
-class Moment(NamedTuple):
+class DecisionTime(NamedTuple):
     """Token before which something is decided, its instant, and the time that a token takes at present."""
 
     token: int
@@ -65,13 +66,14 @@ class Moment(NamedTuple):
     step_s: float
 
     def later(self, tokens: int, at_s: float, *, paused: bool) -> Self:
-        """Return the moment of the next decision, some tokens later, at an instant.
+        """Return the time of the next decision, some tokens later, at an instant.
 
         `paused`: something else took time since; then a token is expected to take as long as before, if that is known.
         """
-        took_s = (at_s - self.at_s) / tokens
-        known = self.step_s > 0.0 and (paused or took_s <= 0.0)
-        return self._replace(token=self.token + tokens, at_s=at_s, step_s=self.step_s if known else took_s)
+        took_s = max(LEAST_STEP_S, (at_s - self.at_s) / tokens)
+        return self._replace(
+            token=self.token + tokens, at_s=at_s, step_s=self.step_s if paused and self.step_s else took_s
+        )
 
 
 class _Courses:
@@ -88,10 +90,10 @@ class _Courses:
         self.keys = np.empty(0, np.int64)  # of those that have ever changed, ascending
         self._known = np.empty((_PARTS + 2 * n_parts, 0))  # of each of these, by row
 
-    def add(self, now: Moment, keys: IntArray, values: FloatArray, parts: Sequence[FloatArray]) -> int:
+    def add(self, now: DecisionTime, keys: IntArray, values: FloatArray, parts: Sequence[FloatArray]) -> int:
         """Add what was observed: a value of each key, [n], and its parts, [n_parts, n]; how many have turned.
 
-        Moments do not go back.
+        Times do not go back.
         """
         if not len(keys):
             return 0
@@ -110,7 +112,7 @@ class _Courses:
         at = np.searchsorted(self.keys, keys[known])  # [m] of those that have ever changed
         return self._observe(now, at, values[known], np.reshape(parts, (-1, len(values)))[:, known])
 
-    def _begin(self, now: Moment, keys: IntArray, values: FloatArray) -> None:
+    def _begin(self, now: DecisionTime, keys: IntArray, values: FloatArray) -> None:
         """Begin courses, which have not changed yet."""
         order = keys.argsort()
         at = np.searchsorted(self.keys, keys[order])
@@ -120,7 +122,7 @@ class _Courses:
         self.keys = np.insert(self.keys, at, keys[order])
         self._known = np.insert(self._known, at, begun, axis=1)
 
-    def _observe(self, now: Moment, at: IntArray | slice, values: FloatArray, parts: FloatArray) -> int:
+    def _observe(self, now: DecisionTime, at: IntArray | slice, values: FloatArray, parts: FloatArray) -> int:
         """Add an observation of some courses, or of all: [m], [m], [n_parts, m]; how many have turned."""
         known = self._known[:, at]
         rising, extreme, turned_s = known[_RISING].copy(), known[_EXTREME].copy(), known[_TURNED_S].copy()
@@ -145,7 +147,7 @@ class _Courses:
             self._known[:, at] = known
         return count
 
-    def forecasts(self, now: Moment) -> tuple[IntArray, Forecasts]:
+    def forecasts(self, now: DecisionTime) -> tuple[IntArray, Forecasts]:
         """Keys of which is known how long their present states last from now on, and that.
 
         That a state lasts is known up to the last observation.
@@ -165,19 +167,19 @@ class _Courses:
 class _AllCourses(_Courses):
     """The courses of all devices, which are all observed at each decision, and what they did together."""
 
-    def __init__(self, now: Moment, values: FloatArray) -> None:
+    def __init__(self, now: DecisionTime, values: FloatArray) -> None:
         """`values`: the first that were observed, [n]."""
         super().__init__(first_values(values))
         self._began = self._seen = now
         self._everyone = np.arange(len(values))
         self._values = values
-        self._sums: FloatArray = self._first + np.zeros(len(values))  # [n] of the values of all tokens
+        self._work_s = now.step_s / (self._first + np.zeros(len(values)))  # [n] that each could do, without load
         self._turns = 0  # of all devices
         super().add(now, self._everyone, values, ())
 
-    def add_all(self, now: Moment, values: FloatArray) -> None:
+    def add_all(self, now: DecisionTime, values: FloatArray) -> None:
         """Add values of all devices, [n]."""
-        self._sums += self._values * (now.token - self._seen.token)
+        self._work_s += (now.at_s - self._seen.at_s) / self._values
         self._seen, self._values = now, values
         self._turns += self.add(now, self._everyone, values, ())
 
@@ -186,7 +188,7 @@ class _AllCourses(_Courses):
         """Whether so many devices have changed that all are expected to."""
         return are_many(len(self.keys), len(self._values))
 
-    def forecasts(self, now: Moment) -> tuple[IntArray, Forecasts]:
+    def forecasts(self, now: DecisionTime) -> tuple[IntArray, Forecasts]:
         if not self.unsteady:
             return super().forecasts(now)
         n, began, changed = len(self._values), self._began, self._known[_RISING] != 0.0
@@ -197,9 +199,9 @@ class _AllCourses(_Courses):
         longest_s[self.keys] = np.maximum(state_s, np.where(np.isfinite(lasted_s), lasted_s, 0.0).max(0))
         age_s = now.at_s - turned_s
         whole_s = np.where(age_s > OUTLASTED * longest_s, 2 * age_s, age_s + state_s)
-        tokens, alike = now.token - began.token + 1, ALIKE * (state_s / now.step_s)
-        of_all = float(self._sums.cumsum()[-1]) / (n * tokens)  # in the order of machine code
-        mean = (self._sums + alike * of_all) / (tokens + alike) / self._values
+        known_s, alike_s = now.at_s - began.at_s + began.step_s, ALIKE * state_s
+        speed = float(self._work_s.cumsum()[-1]) / (n * known_s)  # of all, in the order of machine code
+        mean = (known_s + alike_s) / (self._work_s + alike_s * speed) / self._values
         lasts_tokens = np.maximum(1.0, (whole_s - age_s) / now.step_s)
         return self._everyone, Forecasts(lasts_tokens, mean, whole_s / now.step_s, np.empty((0, n)))
 
@@ -227,7 +229,7 @@ class History:
         self._pairs = LinkFactors(*np.empty((2, 0), np.int64), *np.empty((2, 0)))  # that were measured last
         self._codes = np.empty(0, np.int64)  # [n_pairs] of these
 
-    def outlook(self, now: Moment, slowdowns: FloatArray, links: LinkFactors, slow: FloatArray) -> Outlook:
+    def outlook(self, now: DecisionTime, slowdowns: FloatArray, links: LinkFactors, slow: FloatArray) -> Outlook:
         """Add what was measured before a decision, and return what to expect.
 
         `slowdowns` [n_devices], the factors of `links`, and how `slow` these are for a vector x [n_pairs]: multiples of

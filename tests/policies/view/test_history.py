@@ -11,7 +11,7 @@ from support.builders import LLAMA, view, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.policies.search.change_rule import LUCK, MARGIN, WAYS, prospects
-from edgeemu.policies.view.history import KEPT, TURN, History, Moment
+from edgeemu.policies.view.history import KEPT, TURN, DecisionTime, History
 from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.outlook import Forecasts, Outlook
 
@@ -23,9 +23,9 @@ def outlook(history: History, token: int, slowdown: float, links: dict[tuple[int
     return history.outlook(at(token), np.array([slowdown]), factors, factors.per_bit)
 
 
-def at(token: int) -> Moment:
+def at(token: int) -> DecisionTime:
     """Before a token, of which each takes a second."""
-    return Moment(token, float(token), 1.0)
+    return DecisionTime(token, float(token), 1.0)
 
 
 class Forecast(NamedTuple):
@@ -83,10 +83,10 @@ def test_a_link_that_loses_its_rate_is_not_expected_to_delay_small_messages() ->
 
 
 def of_many(values: list[list[float]], step_s: float = 1.0) -> Outlook:
-    """What is expected after values of some devices, one row for each token, of which each takes a second."""
+    """Outlook after values of some devices, one row for each token, of which each takes a second."""
     history, none = History(), LinkFactors.of({})
     for token, row in enumerate(values):
-        found = history.outlook(Moment(token, float(token), step_s), np.array(row), none, none.per_bit)
+        found = history.outlook(DecisionTime(token, float(token), step_s), np.array(row), none, none.per_bit)
     return found
 
 
@@ -110,21 +110,19 @@ def test_states_of_an_unsteady_cluster_last_as_long_as_those_of_all_devices() ->
     lasts = of_many(values).of_devices.lasts_tokens
     assert (lasts == lasts[0]).all(), "however long the present state of one has lasted"
     assert 4.0 < lasts[0] <= 5.0
-    changed = [row[:5] + [1.0] for row in values]
+    changed = [[*row[:5], 1.0] for row in values]
     stays = of_many([*changed, *[[1.0] * 6] * 120]).of_devices.lasts_tokens
     assert stays[5] > 100, "what lasts much longer than ever has changed its ways"
 
 
 def test_the_mean_of_a_device_counts_with_that_of_all_while_little_is_known() -> None:
     def mean_of_first(tokens: int) -> float:
-        """What a device that is slow every other token is expected to be, beside others that are slow mostly."""
-        values = [
-            [(1.0, 4.0)[token % 2]] + [(4.0, 1.0)[(token + n) % 4 == 0] for n in range(5)] for token in range(tokens)
-        ]
-        return float(of_many(values).of_devices.mean[0]) * values[-1][0]
+        """Expected slowdown of a device that was always slow, beside others that are slow every other token."""
+        values = [[4.0] + [(4.0, 1.0)[(token + n) % 2] for n in range(5)] for token in range(tokens)]
+        return float(of_many(values).of_devices.mean[0]) * 4.0
 
-    assert mean_of_first(8) > 2.7
-    assert mean_of_first(200) == pytest.approx(2.5, abs=0.1)
+    assert 1.6 < mean_of_first(8) < 2.5
+    assert mean_of_first(400) > 3.8
 
 
 def test_states_are_as_many_tokens_as_come_in_their_time() -> None:
@@ -133,7 +131,7 @@ def test_states_are_as_many_tokens_as_come_in_their_time() -> None:
     def lasts_tokens(step_s: float) -> float:
         history, none = History(), LinkFactors.of({})
         for token, value in enumerate(wave):
-            found = history.outlook(Moment(token, float(token), step_s), np.array([value]), none, none.per_bit)
+            found = history.outlook(DecisionTime(token, float(token), step_s), np.array([value]), none, none.per_bit)
         return of_devices(found)[0].lasts_tokens
 
     assert lasts_tokens(1.0) == 5
@@ -141,10 +139,10 @@ def test_states_are_as_many_tokens_as_come_in_their_time() -> None:
 
 
 def test_the_time_of_a_token_is_that_of_steps_without_migrations() -> None:
-    first = Moment(0, 0.0, 0.0).later(1, 0.5, paused=False)
-    assert first == Moment(1, 0.5, 0.5)
+    first = DecisionTime(0, 0.0, 0.0).later(1, 0.5, paused=False)
+    assert first == DecisionTime(1, 0.5, 0.5)
     assert first.later(4, 0.9, paused=False).step_s == pytest.approx(0.1)
-    assert first.later(1, 9.0, paused=True) == Moment(2, 9.0, 0.5)
+    assert first.later(1, 9.0, paused=True) == DecisionTime(2, 9.0, 0.5)
 
 
 def regret(lengths: list[int]) -> tuple[float, float]:
