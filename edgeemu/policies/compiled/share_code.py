@@ -44,6 +44,10 @@ from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed
 
 DECISIONS = 128  # of a run, from which on machine code takes less time than it saves
+DECISIONS_OF_MANY = (
+    32  # the same where layers can be divided among so many devices that only machine code searches them
+)
+FEW_DEVICES = 8
 
 
 class _Functions(NamedTuple):
@@ -101,7 +105,13 @@ def functions_made() -> _Functions | None:
 
 def pays(view: ClusterView) -> bool:
     """Whether a run is long enough for machine code to save the time that it takes to make."""
-    return view.total_tokens - view.prompt_tokens >= DECISIONS * view.interval_tokens
+    least = DECISIONS_OF_MANY if view.divide and view.n_devices > FEW_DEVICES else DECISIONS
+    return view.total_tokens - view.prompt_tokens >= least * view.interval_tokens
+
+
+def has_steps_code(view: ClusterView) -> bool:
+    """Whether machine code knows all decode steps of a run: of one sequence, where no messages keep processors busy."""
+    return pays(view) and view.sequences == 1 and view.links is view.links.wire and view.objective != "energy"
 
 
 @lru_cache(maxsize=16)

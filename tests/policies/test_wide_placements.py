@@ -1,0 +1,43 @@
+"""Shares shift between devices on however many of them a placement is."""
+
+from dataclasses import replace
+
+import pytest
+import uvloop
+from support.watching import RecordedRun
+
+from edgeemu.policies.search.share_proposals import MOST_DEVICES
+from edgeemu.run.make_plan import make_plan
+from edgeemu.run.simulated import SimulatedBackend
+from edgeemu.scenario.load import parse_scenario
+
+SCENARIO = """
+model:
+  shape: {n_layers: LAYERS, d_model: 1024, n_heads: 16, n_kv_heads: 16, head_dim: 64, d_ff: 4096, vocab_size: 32000,
+          max_context: 2048}
+devices:
+  - {name: board, count: 12, gflops: 10 GFLOPS, mem_bandwidth: 2 GB/s, memory: 2 GiB}
+network: {default: {bandwidth: 2 Gbit/s, delay: 50 us}}
+sharding: {divide: true}
+workload: {prompts: [{tokens: 16}], max_tokens: 48}
+policy: galaxy
+"""
+
+
+def seconds(layers: int, *settings: str, stay: bool = False) -> float:
+    """Seconds until all tokens are there, under `lookahead` from a placement that is on all devices."""
+    placed = make_plan(parse_scenario(SCENARIO.replace("LAYERS", str(layers)), "wide", settings))
+    assert len(placed.placement.devices()) > MOST_DEVICES
+    plan = make_plan(parse_scenario(SCENARIO.replace("LAYERS", str(layers)), "wide", settings), "lookahead")
+    plan = replace(plan, placement=placed.placement, decide=None if stay else plan.decide)
+    run = RecordedRun(plan, SimulatedBackend(plan))
+    uvloop.run(run.run())
+    return max(row.emulated_s for row in run.tokens)
+
+
+@pytest.mark.parametrize("layers", [1, 6])
+def test_a_device_of_many_that_is_almost_lost_gives_its_shares_away(layers: int) -> None:
+    event = "events=[{at_token: 8, device: board-3, speed: 5 %}]"
+    good_s, bad_s = seconds(layers, stay=True), seconds(layers, event, stay=True)
+    gained_s = bad_s - seconds(layers, event)
+    assert gained_s >= 0.8 * (bad_s - good_s)
