@@ -82,7 +82,8 @@ ON_FLASH = ("migration.weights_on_flash=true", "migration.flash_bandwidth=3 GB/s
 DECISIONS = (
     Timed("one layer", "one-layer-25.yaml", 1.0),
     Timed("one layer, heavy load", "one-layer-25.yaml", 1.0, (HEAVY,)),
-    Timed("one layer, divided", "one-layer-25.yaml", 1.0, ("sharding.divide=true", HEAVY), ALONE),
+    Timed("one layer, blocks move", "one-layer-25.yaml", 1.0, (*ON_FLASH, HEAVY), ALONE),
+    Timed("one layer, divided", "one-layer-25.yaml", 1.0, ("sharding.divide=true", *ON_FLASH, HEAVY), ALONE),
     Timed("divided, shares move", "slowdown.yaml", 4.0, (*EACH_TOKEN, HEAVY), ALONE),
     Timed("80 layers", "thousand.yaml", 50.0, part=0.05),
     Timed("80 layers, heads move", "thousand.yaml", 50.0, (*ON_FLASH, OVERLOADED), part=0.05),
