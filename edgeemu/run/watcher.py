@@ -45,18 +45,15 @@ class Watcher:
         self._links_down: list[tuple[Change, float, float]] = []  # links, from one instant to another
         self._now = DecisionTime(0, 0.0, 0.0)  # of the last view; tokens of each sequence, as decisions count them
 
-    async def view(
-        self, steps: Sequence[Step], at_s: float, tokens: int | None = None, *, moved: bool = False
-    ) -> ClusterView:
+    async def view(self, steps: Sequence[Step], at_s: float, tokens: int = 0, *, moved: bool = False) -> ClusterView:
         """Return the view for a decision at an instant, before decode steps, one of each open sequence.
 
-        `tokens`: of each, since the last; None: a decision interval. `moved`: since then blocks have moved, which took
-        its time, too.
+        `tokens`: of each, since the last view. `moved`: since then blocks have moved, which took its time, too.
         """
         view, longest = self._plan.view, max(steps, key=lambda step: step.past)
         costs = view.costs.at_step(longest.rows, longest.past)
         workload = view.workload.with_cached(longest.past, sum(step.past for step in steps))
-        self._now = now = self._now.later(tokens or self._plan.rules.interval_tokens, at_s, paused=moved)
+        self._now = now = self._now.later(tokens, at_s, paused=moved)
         if self._plan.scenario.knowledge == "oracle":
             known, outlook = self._oracle(replace(view, workload=workload, costs=costs), at_s)
             return known.noted(outlook=outlook) if outlook else known

@@ -4,11 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import uvloop
-from support.watching import RecordedRun
+from support.several import simulated
 
 from edgeemu.run.make_plan import make_plan
-from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import load_scenario
 
 SCENARIO = Path(__file__).parents[2] / "scenarios/one-layer-25.yaml"
@@ -21,9 +19,7 @@ def seconds(seed: int, load: str, *, divide: bool, stay: bool, knowledge: str = 
     plan = make_plan(load_scenario(SCENARIO, [*settings, *more]), "lookahead")
     if stay:
         plan = replace(plan, decide=None)
-    run = RecordedRun(plan, SimulatedBackend(plan))
-    uvloop.run(run.run())
-    return max(row.emulated_s for row in run.tokens)
+    return max(row.emulated_s for row in simulated(plan).tokens)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import pytest
-import uvloop
-from support.watching import RecordedRun
+from support.several import simulated
 
-from edgeemu.policies.search.share_proposals import MOST_DEVICES
+from edgeemu.policies.compiled.share_code import FEW_DEVICES
 from edgeemu.run.make_plan import make_plan
-from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 
 SCENARIO = """
@@ -20,19 +18,16 @@ devices:
 network: {default: {bandwidth: 2 Gbit/s, delay: 50 us}}
 sharding: {divide: true}
 workload: {prompts: [{tokens: 16}], max_tokens: 48}
-policy: galaxy
 """
 
 
 def seconds(layers: int, *settings: str, stay: bool = False) -> float:
     """Seconds until all tokens are there, under `lookahead` from a placement that is on all devices."""
-    placed = make_plan(parse_scenario(SCENARIO.replace("LAYERS", str(layers)), "wide", settings))
-    assert len(placed.placement.devices()) > MOST_DEVICES
-    plan = make_plan(parse_scenario(SCENARIO.replace("LAYERS", str(layers)), "wide", settings), "lookahead")
+    scenario = parse_scenario(SCENARIO.replace("LAYERS", str(layers)), "wide", settings)
+    placed, plan = (make_plan(scenario, policy) for policy in ("galaxy", "lookahead"))
+    assert len(placed.placement.devices()) > FEW_DEVICES
     plan = replace(plan, placement=placed.placement, decide=None if stay else plan.decide)
-    run = RecordedRun(plan, SimulatedBackend(plan))
-    uvloop.run(run.run())
-    return max(row.emulated_s for row in run.tokens)
+    return max(row.emulated_s for row in simulated(plan).tokens)
 
 
 @pytest.mark.parametrize("layers", [1, 6])

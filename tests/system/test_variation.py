@@ -144,7 +144,7 @@ class Listening(RecordedRun):
     async def _apply_events(self, due: Due) -> None:
         await super()._apply_events(due)
         if due.step.step and due.step.step % self.plan.rules.interval_tokens == 0:
-            self.views.append(await self.watcher.view([due.step], due.at_s))
+            self.views.append(await self.watcher.view([due.step], due.at_s, 1))
 
     @property
     def observed(self) -> list[StepMeasurement]:

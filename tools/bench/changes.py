@@ -44,6 +44,7 @@ from edgeemu.report.rows import DecisionRow, MigrationRow, Row, TableName, Token
 from edgeemu.run.controller import Controller
 from edgeemu.run.make_plan import make_plan
 from edgeemu.run.observer import Silent
+from edgeemu.run.plan import Plan
 from edgeemu.run.simulated import SimulatedBackend
 from edgeemu.scenario.load import parse_scenario
 
@@ -89,8 +90,12 @@ class Outcome(NamedTuple):
 
 def simulated(text: str, settled: int, name: str, decide: Policy | None = None, stay: bool = False) -> Outcome:
     """Simulate a scenario under a policy; `decide` is asked instead of it."""
-    plan = make_plan(parse_scenario(text), name)
-    asked, visited = decide or policy(name), [plan.placement]
+    return followed(make_plan(parse_scenario(text), name), settled, decide or policy(name), stay)
+
+
+def followed(plan: Plan, settled: int, asked: Policy, stay: bool = False) -> Outcome:
+    """Simulate a plan under a policy, from step `settled` on."""
+    visited = [plan.placement]
 
     def follow(view: ClusterView, current: Placement | None) -> Placement:
         found = asked(view, current)

@@ -23,6 +23,7 @@ import asyncio
 import gc
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,12 +70,12 @@ class Timed(NamedTuple):
     settings: tuple[str, ...] = ("devices[0].load={uniform: {low: 0 %, high: 20 %}, every: 20 ms}",)
     policies: tuple[str, ...] = TIMED
     part: float = 1.0  # of the decisions that are asked for
+    slowing: int = 0  # devices that get slow, one after the other: those with the most blocks of a first placement
 
 
 ALONE = ("lookahead",)
 HEAVY = "devices[0].load={uniform: {low: 0 %, high: 90 %}, every: 100 ms}"
 OVERLOADED = "devices[0].load={uniform: {low: 0 %, high: 95 %}, every: 20 s}"
-LOADED = "devices[0].load={uniform: {low: 0 %, high: 60 %}, every: 60 s}"
 LITTLE = "devices[0].memory={lognormal: {low: 2 GB, high: 4 GB}}"
 SEVERAL = ("workload.concurrency=3", "workload.prompts=[{tokens: 20}, {tokens: 30}, {tokens: 10}]")
 EACH_TOKEN = ("decisions={interval: 1, time: 0 s}", "events=[]")
@@ -86,9 +87,10 @@ DECISIONS = (
     Timed("one layer, divided", "one-layer-25.yaml", 1.0, ("sharding.divide=true", *ON_FLASH, HEAVY), ALONE),
     Timed("divided, shares move", "slowdown.yaml", 4.0, (*EACH_TOKEN, HEAVY), ALONE),
     Timed("80 layers", "thousand.yaml", 50.0, part=0.05),
-    Timed("80 layers, heads move", "thousand.yaml", 50.0, (*ON_FLASH, OVERLOADED), part=0.05),
-    Timed("80 layers, little memory", "thousand.yaml", 50.0, (*ON_FLASH, LOADED, LITTLE), ALONE, part=0.12),
-    Timed("80 layers, 3 sequences", "thousand.yaml", 50.0, (*ON_FLASH, LOADED, *SEVERAL), ALONE, part=0.05),
+    Timed("80 layers, loaded", "thousand.yaml", 50.0, (*ON_FLASH, OVERLOADED), part=0.05),
+    Timed("80 layers, heads move", "thousand.yaml", 50.0, ON_FLASH, part=0.05, slowing=8),
+    Timed("80 layers, little memory", "thousand.yaml", 50.0, (*ON_FLASH, LITTLE), ALONE, part=0.12, slowing=18),
+    Timed("80 layers, 3 sequences", "thousand.yaml", 50.0, (*ON_FLASH, *SEVERAL), ALONE, part=0.05, slowing=8),
 )
 
 
@@ -152,6 +154,9 @@ def decision_times(name: str, case: Timed, decisions: int) -> dict[str, float | 
         planned_s.append(time.thread_time() - before_s - first[-1])
     settings = [f"workload.max_tokens={decisions + 1}", *case.settings]
     plan = make_plan(load_scenario(SCENARIOS / case.file, settings), name)
+    if case.slowing:
+        events = slow_down(plan, case.slowing, decisions)
+        plan = make_plan(load_scenario(SCENARIOS / case.file, [*settings, events]), name)
     again, changes = later_decisions(plan)
     shape = plan.model.shape
     row: dict[str, float | str] = {
@@ -166,6 +171,15 @@ def decision_times(name: str, case: Timed, decisions: int) -> dict[str, float | 
         row[f"{key}_p50_ms"] = 1e3 * float(np.median(values))
         row[f"{key}_p99_ms"] = 1e3 * float(np.quantile(values, 0.99))
     return row
+
+
+def slow_down(plan: Plan, slowing: int, tokens: int) -> str:
+    """Events by which devices with the most blocks get slow, one after the other, and stay so."""
+    names = [plan.cluster.devices[d].name for d, _ in Counter(plan.placement.owner.values()).most_common(slowing)]
+    events = [
+        f"{{at_token: {1 + at * tokens // slowing}, device: {name}, speed: 30 %}}" for at, name in enumerate(names)
+    ]
+    return f"events=[{', '.join(events)}]"
 
 
 def later_decisions(plan: Plan) -> tuple[list[float], int]:

@@ -44,10 +44,8 @@ from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed
 
 DECISIONS = 128  # of a run, from which on machine code takes less time than it saves
-DECISIONS_OF_MANY = (
-    32  # the same where layers can be divided among so many devices that only machine code searches them
-)
-FEW_DEVICES = 8
+DECISIONS_OF_MANY = 32  # the same where layers can be divided among more than `FEW_DEVICES`
+FEW_DEVICES = 8  # that NumPy searches in some milliseconds
 
 
 class _Functions(NamedTuple):

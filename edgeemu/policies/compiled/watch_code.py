@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.compiled.share_code import functions
-from edgeemu.policies.compiled.watch_courses import AllDeviceTimes, CourseForecasts, CourseTables
+from edgeemu.policies.compiled.watch_courses import TURNS, AllDeviceTimes, CourseForecasts, CourseTables
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, OperationKinds
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -177,7 +177,7 @@ class EstimatorCode(Estimator):
         return super().doubtful(worse, others)
 
     def outlook(self, now: DecisionTime, bits: float) -> Outlook:
-        if np.isnan(self._first[0]):
+        if first := bool(np.isnan(self._first[0])):
             self._begin_courses(now)
         links, devices = self._of_links, self._of_devices
         assert isinstance(self._links, LinksCode)
@@ -185,6 +185,8 @@ class EstimatorCode(Estimator):
         tables = self._devices.at, *self._links.tables, self._all_devices.at, devices.courses.at, links.courses.at
         places = devices.forecasts.at, links.forecasts.at, address_of(self._found)
         self._functions.observe_slowdowns(*tables, float(now.token), now.at_s, now.step_s, bits, *places)
+        if first:
+            devices.forget_turns()
         of_devices, of_links, unsteady = self._found.tolist()
         if not of_links:
             return Outlook(*devices.first(of_devices), unsteady=bool(unsteady)) if of_devices else STAYS
@@ -220,6 +222,10 @@ class _CourseRoom:
         self._written = np.empty(room, np.int64), np.empty((3 + self._n_parts, room))  # keys, and forecasts of each
         keys, numbers = self._written
         self.forecasts = packed(CourseForecasts, keys, *numbers[:3], numbers[3:])
+
+    def forget_turns(self) -> None:
+        """Forget the turns so far: what is seen first only seems to have turned."""
+        self._counts[TURNS] = 0
 
     def first(self, count: int) -> tuple[IntArray, Forecasts]:
         """Keys and forecasts of so many that were written."""

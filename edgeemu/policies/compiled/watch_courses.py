@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks, place_of, slowness
 from edgeemu.policies.compiled.watch_operations import DeviceTimes
-from edgeemu.policies.view.history import ALIKE, KEPT, MANY, OUTLASTED, SHARE, TURN
+from edgeemu.policies.view.history import ALIKE, KEPT, OUTLASTED, TURN, are_many
 from edgeemu.policies.view.link_factors import MOST_DEVICES
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -20,7 +20,7 @@ class CourseTables(NamedTuple):
     room: int  # courses
     n_rows: int  # of the table
     n_parts: int  # that a value is made of: 0 or 2
-    counts: Ints  # [2] courses that have begun, and turns
+    counts: Ints  # [2] courses that have begun, and turns since the first observation
     keys: Ints  # [room]
     table: Floats  # [n_rows, room] all that follow
     seen_at: Floats  # [room] the token of the last observation
@@ -82,8 +82,6 @@ def observe_slowdowns(
         all_.values[device] = slowdown
         _add(devices, device, d.first[device], slowdown, token, at_s)
     all_.seen_s[0] = at_s
-    if at_s == all_.began[0]:
-        devices.counts[TURNS] = 0  # it only was seen first
     for pair in range(e.counts[0]):
         if e.seen_at[pair] == e.counts[1] - 1:  # measured since the decision before
             key, value = e.sources[pair] * MOST_DEVICES + e.targets[pair], slowness(v, e, pair, bits)
@@ -91,8 +89,7 @@ def observe_slowdowns(
             if at != NOWHERE:
                 links.parts[at] = e.delay[pair]
                 links.parts[links.room + at] = e.per_bit[pair]
-    changed = devices.counts[BEGUN]
-    found[2] = 1 if changed >= MANY and SHARE * changed >= d.n else 0
+    found[2] = 1 if are_many(devices.counts[BEGUN], d.n) else 0
     if found[2] == 1:
         found[0] = _forecast_all(all_, d.n, devices, at_s, step_s, of_devices)
     else:

@@ -13,7 +13,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.compiled.devices_code import promising_beside
-from edgeemu.policies.compiled.share_code import has_steps_code
+from edgeemu.policies.compiled.share_code import FEW_DEVICES, has_steps_code
 from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.share_annealing import annealed
 from edgeemu.policies.search.share_moves import n_neighbours
@@ -27,7 +27,6 @@ from edgeemu.policies.view.step_time import StepTimes
 from edgeemu_kernels.packed_tuples import Packed
 from edgeemu_kernels.shape import ModelShape
 
-MOST_DEVICES = 8
 # By machine code, in later decisions:
 MOST_USED = 32  # devices with blocks, of which shares shift
 TOGETHER = 4  # devices take part in multiples of it: what a search on so many writes into is then kept
@@ -137,7 +136,7 @@ def _most(shape: ModelShape, devices: int, most_work: float) -> int:
 
 
 def promising(
-    view: ClusterView, others: Sequence[Placement], most_work: float, most_devices: int = MOST_DEVICES
+    view: ClusterView, others: Sequence[Placement], most_work: float, most_devices: int = FEW_DEVICES
 ) -> IntArray:
     """The devices to search on, ascending: those that proposals use, and the fastest; not too many to search."""
     n = view.n_devices
@@ -164,7 +163,7 @@ def promising_now(
     `owners`: of its blocks. `everyone`: all devices, as machine code reads them, if it pays.
     """
     n = view.n_devices
-    size = _most(view.costs.shape, min(n, MOST_DEVICES), most_work)
+    size = _most(view.costs.shape, min(n, FEW_DEVICES), most_work)
     if everyone is None or n == size:
         return promising(view, [current], most_work)
     used = int(np.count_nonzero(np.bincount(owners.numbers[owners.numbers >= 0])))

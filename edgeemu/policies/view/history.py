@@ -66,11 +66,13 @@ class DecisionTime(NamedTuple):
     step_s: float
 
     def later(self, tokens: int, at_s: float, *, paused: bool) -> Self:
-        """Return the time of the next decision, some tokens later, at an instant.
+        """Return the time of a decision some tokens later, or none, at an instant.
 
-        `paused`: something else took time since; then a token is expected to take as long as before, if that is known.
+        `paused`: something else took time since. Then, and without a token, one is expected to take as long as before,
+        if that is known.
         """
-        took_s = max(LEAST_STEP_S, (at_s - self.at_s) / tokens)
+        paused |= not tokens
+        took_s = max(LEAST_STEP_S, (at_s - self.at_s) / max(tokens, 1))
         return self._replace(
             token=self.token + tokens, at_s=at_s, step_s=self.step_s if paused and self.step_s else took_s
         )

@@ -143,6 +143,8 @@ def test_the_time_of_a_token_is_that_of_steps_without_migrations() -> None:
     assert first == DecisionTime(1, 0.5, 0.5)
     assert first.later(4, 0.9, paused=False).step_s == pytest.approx(0.1)
     assert first.later(1, 9.0, paused=True) == DecisionTime(2, 9.0, 0.5)
+    assert first.later(0, 0.5, paused=False) == first, "asked twice at an instant"
+    assert first.later(0, 9.0, paused=False).later(1, 9.4, paused=False).step_s == pytest.approx(0.4)
 
 
 def regret(lengths: list[int]) -> tuple[float, float]:
