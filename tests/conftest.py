@@ -46,6 +46,11 @@ WITHIN = os.environ["XDG_RUNTIME_DIR"] if "PYTEST_XDIST_WORKER" in os.environ el
 RUNTIME_DIR = Path(tempfile.mkdtemp(prefix="eet-", dir=WITHIN))
 os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME_DIR)
 
+# Machine code is compiled once and not by each process; workers of pytest-xdist have the place from the one before.
+CACHE_DIR = None if "PYTEST_XDIST_WORKER" in os.environ else Path(tempfile.mkdtemp(prefix="eet-cache-"))
+if CACHE_DIR is not None:
+    os.environ["EDGEEMU_CACHE_DIR"] = str(CACHE_DIR)
+
 # What a shell, nohup, cron or a terminal can have set, and programs that tests start would inherit.
 # Not SIGALRM: it belongs to the time limit of a test.
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
@@ -101,6 +106,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
+    if CACHE_DIR is not None:
+        shutil.rmtree(CACHE_DIR, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -74,11 +74,8 @@ def policy(name: str) -> Policy:
     return load(name, POLICIES)
 
 
-def prepare(name: str, view: ClusterView) -> bool:
-    """Make what a built-in policy needs for any decision on a cluster, outside of its time (`loading.py`).
-
-    Return whether that has machine code.
-    """
+def prepare(name: str, view: ClusterView) -> None:
+    """Make what a built-in policy needs for any decision on a cluster, outside of its time (`loading.py`)."""
     from edgeemu.policies.loading import prepare as prepare_built_in
 
-    return prepare_built_in(name, POLICIES, view)
+    prepare_built_in(name, POLICIES, view)

@@ -59,14 +59,13 @@ def load(name: str, built_in: Collection[str]) -> _Policy:
     return _callable(found, name, home_of(point))
 
 
-def prepare(name: str, built_in: Collection[str], view: ClusterView) -> bool:
-    """Make what a built-in policy needs for any decision on a cluster, outside of its time; whether machine code is."""
+def prepare(name: str, built_in: Collection[str], view: ClusterView) -> None:
+    """Make what a built-in policy needs for any decision on a cluster, outside of its time."""
     if name in built_in:
         module = import_module(f"edgeemu.policies.{module_name(name)}")
-        make: Callable[[ClusterView], bool] | None = getattr(module, "prepare", None)
+        make: Callable[[ClusterView], None] | None = getattr(module, "prepare", None)
         if make is not None:
-            return make(view)
-    return False
+            make(view)
 
 
 def module_name(name: str) -> str:

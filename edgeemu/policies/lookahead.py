@@ -37,7 +37,7 @@ from edgeemu.placement.blocks import head
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import edgeshard_latency, galaxy, layers, mdi
 from edgeemu.policies.compiled import layer_code
-from edgeemu.policies.compiled.share_code import functions, pays
+from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.resource_aware import first
 from edgeemu.policies.search.candidates import Contest, best_pipelines, divided_by, placed_by, single_devices
 from edgeemu.policies.search.change_rule import HORIZON, Prices, Prospect, prospects
@@ -78,17 +78,17 @@ PROPOSERS = (
 )
 
 
-def prepare(view: ClusterView) -> bool:
-    """Make the machine code for decisions, if such a run has any, and all that it writes into; whether it has."""
-    if not (1 < view.n_devices <= SEARCHED // view.costs.shape.n_layers and pays(view)):
-        return False
+def prepare(view: ClusterView) -> None:
+    """Make the machine code for decisions, and all that it writes into."""
+    if view.n_devices == 1:
+        return
     functions()
-    if view.sequences == 1 and view.objective != "energy":
+    searched = view.n_devices * view.costs.shape.n_layers <= SEARCHED
+    if searched and view.sequences == 1 and view.objective != "energy":
         if view.divide or _could_be_by_shares(view):
             make_ready(view)
         if view.costs.shape.n_layers == 1 and not view.divide:
             layer_code.make_ready()
-    return True
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
@@ -132,7 +132,7 @@ def _could_be_by_shares(view: ClusterView) -> bool:
     n_layers = view.costs.shape.n_layers
     if view.sequences > 1 or n_layers * view.n_devices > SMALL_TO_DIVIDE:
         return False
-    return view.divide or view.objective == "energy" or (n_layers == 1 and pays(view))
+    return view.divide or view.objective == "energy" or n_layers == 1
 
 
 def _without_lost(view: ClusterView, current: Placement) -> Placement:

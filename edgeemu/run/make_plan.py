@@ -123,7 +123,7 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
         )
     view = without(view, cluster.faults.absent)
     at_first = replace(view, rehearse=make_rehearsal(scenario, cluster, computes, view, requests))
-    machine_code = prepare(name, view)
+    prepare(name, view)
     try:
         first = first_decision(place, at_first, rules.decision_limit_s)
     except PolicyError as error:
@@ -149,7 +149,6 @@ def _placed(scenario: Scenario, policy_name: str | None, place: Policy | Separat
         _decision_scale(scenario, cluster),
         None if rules.recovery.caches == "none" else place,
         first.problem,
-        machine_code=machine_code,
     )
     _ = plan.replicas  # which may have no room
     return plan

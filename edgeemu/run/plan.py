@@ -106,7 +106,6 @@ class Plan:
     placer: Policy | SeparatePolicy | None = None  # the policy to ask for a placement when devices are lost, if any
     cut: str = ""  # why the placement is what the policy offered last before its limit, and not its answer
     resumed: "Continuation | None" = None  # the run that this one goes on from
-    machine_code: bool = False  # whether there is any for decisions
 
     @property
     def absolute_policy(self) -> str:

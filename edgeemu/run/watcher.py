@@ -8,7 +8,7 @@ import numpy as np
 from edgeemu.cluster.links import Change
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
-from edgeemu.policies.compiled.watch_code import EstimatorCode
+from edgeemu.policies.compiled.watch_code import EstimatorCode, has_estimator_code
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
@@ -33,7 +33,8 @@ class Watcher:
         self._devices = devices
         watched = plan.cluster, plan.computes, plan.costs, plan.scenario.decisions.smoothing
         links = plan.links, plan.view.observed
-        self._estimate = EstimatorCode(*watched, *links) if plan.machine_code else Estimator(*watched, *links)
+        quick = plan.decide is not None and has_estimator_code(plan.links)
+        self._estimate = EstimatorCode(*watched, *links) if quick else Estimator(*watched, *links)
         if plan.decide is not None:
             self._estimate.make_ready(plan.view)  # not in the first decision's time
         self._history = History()  # of an oracle

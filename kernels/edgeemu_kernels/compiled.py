@@ -1,6 +1,6 @@
 """Kernels compiled for this processor, where NumPy and BLAS read the same memory several times. Knows arrays; no model.
 
-LLVM compiles them in memory, in some tenths of a second, when this module is imported: by `linear`, `attention` and
+LLVM compiles them, in some tenths of a second, when this module is first imported: by `linear`, `attention` and
 `dense`, for matrices above COMPILED_BYTES. NumPy's versions, beside each call there, are the reference of these.
 """
 
@@ -13,10 +13,17 @@ import numpy as np
 
 from edgeemu_kernels.arrays import Array, Turns, address, address_of, data_of
 from edgeemu_kernels.compiled_sizes import attention_scratch
-from edgeemu_kernels.kernel_code import every_kernel
-from edgeemu_kernels.vector_code import compile_module
+from edgeemu_kernels.object_code import compile_module, sources
 
-_ENGINE = compile_module(every_kernel())  # owns the machine code
+
+def _text() -> str:
+    """Module with all kernels."""
+    from edgeemu_kernels.kernel_code import every_kernel  # needed only to compile
+
+    return str(every_kernel())
+
+
+_ENGINE = compile_module([__name__, *sources()], _text)  # owns the machine code
 
 
 def _function(name: str, pointers: int, counts: int, numbers: int = 0) -> Any:

@@ -17,10 +17,9 @@ import numpy as np
 from edgeemu_kernels.arrays import Array, Crossing, Floats, address, data_of
 from edgeemu_kernels.codecs import machine_code
 from edgeemu_kernels.compiled_sizes import FEW_ROWS
-from edgeemu_kernels.order_free_code import order_free_kernels
+from edgeemu_kernels.object_code import Options, compile_module, sources
 from edgeemu_kernels.packed import Matrix, PackedMatrix, Stored, matrix_of, rows_of, rows_of_a_piece, unpack
 from edgeemu_kernels.precision import NumberFormat
-from edgeemu_kernels.vector_code import compile_module
 
 GRID_BITS = 19  # a step is 2**-19, 2e-6; the finest format that rounds, f16, has steps of 1e-3 below 2
 STEPS = 2.0**GRID_BITS  # in 1
@@ -29,7 +28,14 @@ _MIXED_TOGETHER = 8  # queries for which values are added at a time, so that the
 _NUMBERS_TOGETHER = 2**16  # of x that are multiplied at a time, so that they stay in the processor's cache
 
 
-_ENGINE = compile_module(order_free_kernels(GRID_BITS), loops=False)  # owns the machine code
+def _text() -> str:
+    """Module with all kernels."""
+    from edgeemu_kernels.order_free_code import order_free_kernels  # needed only to compile
+
+    return str(order_free_kernels(GRID_BITS))
+
+
+_ENGINE = compile_module([__name__, *sources()], _text, Options(loops=False))  # owns the machine code
 
 
 def _function(name: str, counts: int) -> Any:

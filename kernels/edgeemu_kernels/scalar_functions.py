@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
-from edgeemu_kernels.scalar_code import ScalarModule, signature
-from edgeemu_kernels.vector_code import compile_module
+from edgeemu_kernels.object_code import Options, compile_module, sources
 
 INLINED = 50  # takes 9 % less to compile than LLVM's own limit, and is as quick
 
@@ -16,14 +15,29 @@ class MachineCode:
     """Functions compiled for this processor: called with numbers, and addresses of arrays and of packed tuples."""
 
     def __init__(self, *functions: Callable[..., object]) -> None:
-        module = ScalarModule()
-        self._names = {function: module.function(function, inside=False).name for function in functions}
-        self._engine = compile_module(module.module, loops=False, inlined=INLINED)  # owns the machine code
+        names = [_symbol(function) for function in functions]
+        options = Options(loops=False, inlined=INLINED)
+        self._engine = compile_module([*names, *sources(functions)], lambda: _text(functions), options)  # owns the code
         self._types: dict[Any, Any] = {int: ctypes.c_int64, float: ctypes.c_double, type(None): None}
 
     def __getitem__(self, function: Callable[..., object]) -> Callable[..., Any]:
-        hints, returned = signature(function)
+        hints = get_type_hints(function)
+        returned = self._types[hints.pop("return")]
         arguments: list[Any] = [self._types.get(hint, ctypes.c_void_p) for hint in hints.values()]
-        kind = ctypes.CFUNCTYPE(self._types[returned], *arguments)
-        called: Callable[..., Any] = kind(self._engine.get_function_address(self._names[function]))
+        kind = ctypes.CFUNCTYPE(returned, *arguments)
+        called: Callable[..., Any] = kind(self._engine.get_function_address(_symbol(function)))
         return called
+
+
+def _symbol(function: Callable[..., object]) -> str:
+    return f"{function.__module__}.{function.__name__}"
+
+
+def _text(functions: tuple[Callable[..., object], ...]) -> str:
+    """Translation of functions."""
+    from edgeemu_kernels.scalar_code import ScalarModule  # needed only to compile
+
+    module = ScalarModule()
+    for function in functions:
+        module.function(function, inside=False)
+    return str(module.module)

@@ -1,4 +1,4 @@
-"""Writing of functions on float32 vectors for LLVM, and their compilation. Knows machine words; no model.
+"""Writing of functions on float32 vectors for LLVM. Knows machine words; no model.
 
 A vector has 16 lanes; LLVM makes of it what the processor has: one, two or four registers.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 
 from edgeemu_kernels.compiled_sizes import COMPILED_LANES as LANES
 
@@ -215,34 +215,3 @@ class Code:
 
     def _declared(self, name: str, kind: Any) -> Value:
         return self._module.globals.get(name) or ir.Function(self._module, kind, name)
-
-
-def can_convert_halves() -> bool:
-    """Whether this processor converts float16 by itself."""
-    return bool(binding.get_host_cpu_features().get("f16c")) or binding.get_default_triple().startswith(
-        ("aarch64", "arm64")
-    )
-
-
-def compile_module(module: Any, *, loops: bool = True, inlined: int | None = None) -> Any:
-    """Compile a module, or its text, for this processor, and return the engine that owns the machine code.
-
-    `loops`: make several turns of a loop at a time, which takes longer to compile. `inlined`: size of functions, as
-    LLVM counts it, up to which they are written where they are called; None: as LLVM has it.
-    """
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    features = binding.get_host_cpu_features().flatten()
-    target = binding.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3)
-    parsed = binding.parse_assembly(str(module))
-    parsed.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=2 if loops else 1)
-    if inlined is not None:
-        options.inlining_threshold = inlined
-    options.loop_unrolling = options.loop_vectorization = options.loop_interleaving = loops
-    passes = binding.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(parsed, passes)
-    engine = binding.create_mcjit_compiler(parsed, machine)
-    engine.finalize_object()
-    return engine

@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
+from support.share_changes import ShareChanges
 
+from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import moves
 from edgeemu.policies.compiled import devices_code
 from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.devices_code import all_devices, promising_beside
 from edgeemu.policies.compiled.share_code import functions
-from edgeemu.policies.search import share_changes, share_proposals, share_search
+from edgeemu.policies.search import share_changes, share_proposals, share_search, vicinity
 from edgeemu.policies.search.change_rule import Prospect, expected
 from edgeemu.policies.search.share_changes import EXACT, Known
 from edgeemu.policies.search.share_search import End
@@ -27,9 +29,10 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.outlook import Forecasts, Outlook
+from edgeemu.policies.view.share_needs import ShareNeeds
 from edgeemu_kernels.shape import ModelShape
 
-PROMPT, TOTAL = 7, 200  # tokens: as many as machine code needs to pay
+PROMPT, TOTAL = 7, 200  # tokens
 
 
 def seen(data: st.DataObject, shape: ModelShape, message_s: float = 0.0) -> ClusterView:
@@ -69,6 +72,21 @@ def found(view: ClusterView, known: Known, over: float | None) -> tuple[float, l
     return before, ends[:EXACT]
 
 
+def without_machine_code(patch: pytest.MonkeyPatch) -> None:
+    """Have the same computed by NumPy."""
+
+    def changes_of(view: ClusterView) -> ShareChanges:
+        shape = view.costs.shape
+        return ShareChanges(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
+
+    patch.setattr(share_changes, "ends_code", lambda *_: None)
+    patch.setattr(share_changes, "NeedsCode", ShareNeeds)
+    patch.setattr(share_changes.BlocksCode, "of", lambda *_: None)
+    patch.setattr(share_search.ShareJudge, "_quick", False)
+    for module in (share_search, vicinity):
+        patch.setattr(module, "changes_of", changes_of)
+
+
 @QUICK
 @given(st.data())
 def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
@@ -87,8 +105,7 @@ def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
         assert quick.code is not None
         ends, beside, placements = found(view, quick, over), quick.near.beside, quick.near.placements
         moved = [(quick.has_room(end), quick.is_slower(end), quick.placement(end)) for end in ends[1]]
-        for module in (share_changes, share_search):
-            patch.setattr(module, "pays", lambda _view: False)
+        without_machine_code(patch)
         plain = Known.of(view, current)
         assert plain is not None
         assert plain.code is None

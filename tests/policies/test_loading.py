@@ -12,7 +12,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.errors import InfeasibleError, RequestError
 from edgeemu.placement.placement import Placement
 from edgeemu.policies import PARTICULAR, POLICIES, greedy, loading, policy, prepare
-from edgeemu.policies.compiled.share_code import DECISIONS, functions
+from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.kit import built_in_cases, faults
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement, Refusal
 
@@ -201,9 +201,9 @@ def test_a_built_in_policy_does_not_ask_again_for_what_was_refused() -> None:
     assert place(replace(seen, refused=Refusal(current, "no room")), current) == wanted
 
 
-@pytest.mark.parametrize(("name", "more", "made"), [("lookahead", 0, 1), ("lookahead", -1, 0), ("static", 0, 0)])
-def test_machine_code_is_made_before_long_runs_that_search_over_shares(name: str, more: int, made: int) -> None:
+@pytest.mark.parametrize(("name", "n_devices", "made"), [("lookahead", 2, 1), ("lookahead", 1, 0), ("static", 2, 0)])
+def test_machine_code_is_made_before_runs_that_search_over_shares(name: str, n_devices: int, made: int) -> None:
     functions.cache_clear()
-    computes = [Compute(1e9, 1e9, 0.0)] * 2
-    prepare(name, view(LLAMA, [2**30] * 2, computes, 10, 10 + DECISIONS + more))
+    computes = [Compute(1e9, 1e9, 0.0)] * n_devices
+    prepare(name, view(LLAMA, [2**30] * n_devices, computes, 10, 11))
     assert functions.cache_info().currsize == made

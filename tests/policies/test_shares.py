@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, divided_placements, view, with_links, with_workload
+from support.share_changes import other_devices
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import lookahead, resource_aware
-from edgeemu.policies.search.share_moves import other_devices
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.shares import ShareArrays

@@ -35,7 +35,7 @@ def most_changes(n: int, n_ranges: int, n_groups: int, n_units: int) -> int:
 
 
 class NearCode:
-    """Small changes of placements, in the order of `search.share_moves`."""
+    """Small changes of placements: of their ends, then of ranges of layers."""
 
     def __init__(self, n_groups: int, n_units: int, *, divide: bool) -> None:
         self._functions, self.n_groups, self.n_units, self.divide = functions(), n_groups, n_units, divide

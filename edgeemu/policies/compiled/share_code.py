@@ -1,6 +1,6 @@
 """Placements on chosen devices, looked at by machine code: what NumPy computes, in a fraction of its time.
 
-LLVM makes the code in memory, in three quarters of a second, when it is first asked for.
+LLVM makes the code in a second when it is first asked for, and it is kept on disk (`edgeemu_kernels.object_cache`).
 """
 
 from functools import cache, lru_cache
@@ -43,8 +43,6 @@ from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed
 
-DECISIONS = 128  # of a run, from which on machine code takes less time than it saves
-DECISIONS_OF_MANY = 32  # the same where layers can be divided among more than `FEW_DEVICES`
 FEW_DEVICES = 8  # that NumPy searches in some milliseconds
 
 
@@ -101,15 +99,9 @@ def functions_made() -> _Functions | None:
     return functions() if functions.cache_info().currsize else None
 
 
-def pays(view: ClusterView) -> bool:
-    """Whether a run is long enough for machine code to save the time that it takes to make."""
-    least = DECISIONS_OF_MANY if view.divide and view.n_devices > FEW_DEVICES else DECISIONS
-    return view.total_tokens - view.prompt_tokens >= least * view.interval_tokens
-
-
 def has_steps_code(view: ClusterView) -> bool:
     """Whether machine code knows all decode steps of a run: of one sequence, where no messages keep processors busy."""
-    return pays(view) and view.sequences == 1 and view.links is view.links.wire and view.objective != "energy"
+    return view.sequences == 1 and view.links is view.links.wire and view.objective != "energy"
 
 
 @lru_cache(maxsize=16)

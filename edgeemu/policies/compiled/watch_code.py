@@ -108,8 +108,13 @@ class LinksCode(LinkEstimates):
         return self._links.at, self._packed.at
 
 
+def has_estimator_code(nominal: LinkMatrix) -> bool:
+    """Whether machine code estimates such links: of clusters that are not large."""
+    return nominal.delay_s.n_devices <= COPIED and nominal.delay_s.values is not None
+
+
 class EstimatorCode(Estimator):
-    """Estimates from all measurements of a cluster so far, whose nominal links are dense."""
+    """Estimates from all measurements of a cluster so far, where `has_estimator_code`."""
 
     _link_estimates = LinksCode
 
@@ -158,8 +163,6 @@ class EstimatorCode(Estimator):
     def _view(self, unloaded: ClusterView, **others: Any) -> ClusterView:
         links, n = self._links, len(self._slowdown)
         assert isinstance(links, LinksCode)
-        if n > COPIED:
-            return super()._view(unloaded, **others)
         begin, end = 4 * n, 4 * n + 2 * n * n
         room = np.empty(end + 2 * len(links))
         slow = self._functions.write_view(self._devices.at, *links.tables, address_of(room))

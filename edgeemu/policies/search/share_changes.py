@@ -20,7 +20,7 @@ from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.devices_code import all_devices
 from edgeemu.policies.compiled.ends_code import SearchRules
-from edgeemu.policies.compiled.share_code import NeedsCode, pays
+from edgeemu.policies.compiled.share_code import NeedsCode
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
 from edgeemu.policies.search.going_back import Placed, note_owners, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
@@ -33,7 +33,7 @@ from edgeemu.policies.view.migration_memory import overfull, refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
-from edgeemu.policies.view.share_needs import FindsNeeds, ShareNeeds
+from edgeemu.policies.view.share_needs import FindsNeeds
 from edgeemu.policies.view.shares import ShareArrays
 
 WORK = 1.2e5  # of the search, some milliseconds
@@ -61,9 +61,9 @@ class Known:
     def __init__(self, view: ClusterView, current: Placement, owners: BlockOwners) -> None:
         """`current`: of which each projection is whole, or with its heads. `owners`: of its blocks."""
         self.view, self.current, self.costs = view, current, MoveCosts(view)
-        everyone = all_devices(view) if pays(view) else None
+        everyone = all_devices(view)
         self.devices = promising_now(view, current, owners, WORK_TO_CHOOSE, everyone)  # [n] that take part
-        self.code = None if everyone is None else ends_code(view, self.costs, self.devices, current, everyone)
+        self.code = ends_code(view, self.costs, self.devices, current, everyone)
 
     @classmethod
     def of(cls, view: ClusterView, current: Placement) -> Self | None:
@@ -95,8 +95,7 @@ class Known:
 
     @cached_property
     def needs(self) -> FindsNeeds:
-        kind = NeedsCode if pays(self.view) else ShareNeeds
-        return kind(ShareMemory(self.view, self.devices), ShareMigrations(self.costs, self.devices, self.base))
+        return NeedsCode(ShareMemory(self.view, self.devices), ShareMigrations(self.costs, self.devices, self.base))
 
     @cached_property
     def near(self) -> Vicinity:
@@ -114,8 +113,8 @@ class Known:
         """Machine code for moves; None where chunks keep processors busy."""
         if self.code is not None:
             return self.code.blocks
-        code = pays(self.view) and not self.costs.prices.chunks_cost
-        return BlocksCode.of(self.costs, self.devices, self.owners) if code else None
+        costly = self.costs.prices.chunks_cost
+        return None if costly else BlocksCode.of(self.costs, self.devices, self.owners)
 
     @cached_property
     def present(self) -> ShareJudge:

@@ -14,10 +14,10 @@ import numpy as np
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
-from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, pays
+from edgeemu.policies.compiled.share_code import NeedsCode, StepCode
 from edgeemu.policies.search.change_rule import WORTH
 from edgeemu.policies.search.share_bounds import StepBounds
-from edgeemu.policies.search.share_moves import ShareChanges, all_around, neighbours
+from edgeemu.policies.search.share_moves import all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.message_times import MessageTimes
@@ -63,7 +63,7 @@ class ShareJudge:
     def _quick(self) -> bool:
         """Whether machine code knows decode steps."""
         view = self.view
-        return view.sequences == 1 and pays(view) and MessageTimes.of(view, self.devices) is None
+        return view.sequences == 1 and MessageTimes.of(view, self.devices) is None
 
     @cached_property
     def _steps(self) -> StepCode | None:
@@ -156,10 +156,10 @@ class ShareJudge:
         return costs + moves
 
 
-def changes_of(view: ClusterView) -> NearCode | ShareChanges:
+def changes_of(view: ClusterView) -> NearCode:
     """Maker of small changes of placements for a view."""
     shape = view.costs.shape
-    return (NearCode if pays(view) else ShareChanges)(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
+    return NearCode(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
 
 def weight(count: float, n_devices: int, shape: ModelShape) -> float:

@@ -34,11 +34,12 @@ class Compiled(NamedTuple):
 @cache
 def compiled(form: NumberFormat) -> Compiled | None:
     """Machine code for a format; None if this processor cannot run it."""
-    from edgeemu_kernels.vector_code import can_convert_halves, compile_module
+    from edgeemu_kernels.object_code import can_convert_halves, compile_module
 
     if not can_convert_halves():
         return None  # LLVM would call a function of a library that is not there
-    engine = compile_module(assembly(form))
+    text = assembly(form)
+    engine = compile_module([text], lambda: text)
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     of_products = pointer, count, count, pointer, count, pointer, count
     product = ctypes.CFUNCTYPE(None, *of_products)
