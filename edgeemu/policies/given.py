@@ -2,7 +2,8 @@
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.placement import Placement
-from edgeemu.policies.view.cluster_view import MANY, ClusterView
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.device_view import MANY
 from edgeemu.units import SIZE
 
 

@@ -13,6 +13,7 @@ from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
 from support.share_changes import ShareChanges
 
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.placement import moves
@@ -30,18 +31,21 @@ from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.outlook import Forecasts, Outlook
 from edgeemu.policies.view.share_needs import ShareNeeds
+from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
 PROMPT, TOTAL = 7, 200  # tokens
+MESSAGE_ENDS = (0.0, 0.0), (1e-4, 0.0), (5e-5, 3e-8)  # seconds that a message, and each of its bytes, takes a device
 
 
-def seen(data: st.DataObject, shape: ModelShape, message_s: float = 0.0) -> ClusterView:
-    """A cluster with drawn memory while a long sequence runs. `message_s`: for which a message keeps devices busy."""
+def seen(data: st.DataObject, shape: ModelShape, *, busy: bool = False) -> ClusterView:
+    """A cluster with drawn memory while a long sequence runs. `busy`: messages may keep some devices busy."""
     view = oracle_view(uneven_mesh(N, data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, PROMPT, TOTAL)
     memory = st.integers(0, 4_000_000) | st.just(1 << 40)
+    ends = [data.draw(st.sampled_from(MESSAGE_ENDS)) if busy else (0.0, 0.0) for _ in view.devices]
     devices = tuple(
-        replace(each, memory_bytes=data.draw(memory), compute=replace(each.compute, message_s=message_s))
-        for each in view.devices
+        replace(each, memory_bytes=data.draw(memory), compute=replace(each.compute, message_s=message_s, byte_s=byte_s))
+        for each, (message_s, byte_s) in zip(view.devices, ends, strict=True)
     )
     workload = replace(view.workload, length=data.draw(st.integers(PROMPT, TOTAL - 1)))
     on_flash, star, divide = (data.draw(st.booleans()) for _ in range(3))
@@ -72,6 +76,20 @@ def found(view: ClusterView, known: Known, over: float | None) -> tuple[float, l
     return before, ends[:EXACT]
 
 
+class PlainBlocks:
+    """Blocks that placements assign to devices, and their migrations, one by one."""
+
+    def __init__(self, costs: MoveCosts, devices: IntArray, owners: BlockOwners) -> None:
+        self._costs, self._devices, self._old = costs, devices, owners
+        self._before = owners.on(devices).placement()
+
+    def owners(self, shares: ShareArrays) -> BlockOwners:
+        return shares.owners(0, self._old.shape, self._old).on(self._devices)
+
+    def moving_s(self, shares: ShareArrays) -> float:
+        return self._costs.moves_s(moves(self._before, self.owners(shares).placement()))
+
+
 def without_machine_code(patch: pytest.MonkeyPatch) -> None:
     """Have the same computed by NumPy."""
 
@@ -81,7 +99,7 @@ def without_machine_code(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(share_changes, "ends_code", lambda *_: None)
     patch.setattr(share_changes, "NeedsCode", ShareNeeds)
-    patch.setattr(share_changes.BlocksCode, "of", lambda *_: None)
+    patch.setattr(share_changes.BlocksCode, "of", PlainBlocks)
     patch.setattr(share_search.ShareJudge, "_quick", False)
     for module in (share_search, vicinity):
         patch.setattr(module, "changes_of", changes_of)
@@ -91,7 +109,7 @@ def without_machine_code(patch: pytest.MonkeyPatch) -> None:
 @given(st.data())
 def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=2))
-    view = seen(data, shape, data.draw(st.sampled_from([0.0, 1e-4])))
+    view = seen(data, shape, busy=data.draw(st.booleans()))
     left_out = data.draw(st.sampled_from([*range(N), N]))
     devices = np.delete(EVERYONE, left_out) if left_out < N else EVERYONE
     current = data.draw(some_shares(shape, len(devices))).placement(0, shape, devices)
@@ -136,7 +154,8 @@ def test_a_placement_that_is_on_other_devices_too_is_not_known(data: st.DataObje
 @given(st.data())
 def test_blocks_stay_and_move_as_they_do_one_by_one(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=6) | precise_shapes())
-    view, old, new = seen(data, shape), data.draw(some_shares(shape)), data.draw(some_shares(shape))
+    view = seen(data, shape, busy=data.draw(st.booleans()))
+    old, new = data.draw(some_shares(shape)), data.draw(some_shares(shape))
     before, costs = old.placement(0, shape, EVERYONE), MoveCosts(view)
     owners = BlockOwners.of(before, shape)
     assert owners is not None

@@ -33,11 +33,19 @@ from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
 MAKERS = NearCode, ShareChanges
+MESSAGE_ENDS = (0.0, 0.0), (1e-4, 0.0), (5e-5, 3e-8)  # seconds that a message, and each of its bytes, takes a device
 
 
 def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
     mesh = uneven_mesh(N, data.draw(st.integers(0, 2**32)))
-    return replace(oracle_view(mesh, PhysicalCosts(shape), None, 7, 30), star=data.draw(st.booleans()))
+    view, ends = oracle_view(mesh, PhysicalCosts(shape), None, 7, 30), [(0.0, 0.0)] * N
+    if data.draw(st.booleans()):  # messages keep some devices busy
+        ends = data.draw(st.lists(st.sampled_from(MESSAGE_ENDS), min_size=N, max_size=N))
+    devices = tuple(
+        replace(each, compute=replace(each.compute, message_s=message_s, byte_s=byte_s))
+        for each, (message_s, byte_s) in zip(view.devices, ends, strict=True)
+    )
+    return replace(view, devices=devices, star=data.draw(st.booleans()))
 
 
 def seen_with_memory(data: st.DataObject, shape: ModelShape) -> ClusterView:

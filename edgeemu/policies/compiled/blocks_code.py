@@ -25,6 +25,11 @@ def move_sizes(costs: MoveCosts, n: int) -> Packed:
     return packed(MoveSizes, *numbers, np.array([costs.group_cache_bytes]), *costs.sizes)
 
 
+def chunk_bits_of(costs: MoveCosts) -> float:
+    """Bits of a chunk of blocks that move; 0 where chunks keep no processor busy."""
+    return 8.0 * costs.view.chunk_bytes if costs.prices.chunks_cost else 0.0
+
+
 class BlocksCode:
     """Blocks that a placement assigns to devices, as many as possible where they are, and their migration."""
 
@@ -38,8 +43,11 @@ class BlocksCode:
         """Blocks of the placement in force, by their owners as places among `devices` [n]."""
         shape, n, links = owners.shape, len(devices), costs.view.links.wire
         between = (np.ascontiguousarray(each.block(devices, devices)) for each in (links.s_per_bit, links.delay_s))
-        sizes = move_sizes(costs, n)
-        blocks = packed(BlockTables, shape.n_layers, shape.ffn_units, owners.numbers, *between)
+        sizes, chunks = (
+            move_sizes(costs, n),
+            (np.array([chunk_bits_of(costs)]), *map(np.ascontiguousarray, costs.view.message_ends[:, devices])),
+        )
+        blocks = packed(BlockTables, shape.n_layers, shape.ffn_units, owners.numbers, *between, *chunks)
         return cls(shape, devices, sizes, blocks, assigned_room(shape, n))
 
     def moving_s(self, shares: ShareArrays) -> float:

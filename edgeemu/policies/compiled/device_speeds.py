@@ -17,6 +17,8 @@ class AllDevices(NamedTuple):
     flops_per_s: Floats  # [n]
     mem_bytes_per_s: Floats  # [n]
     overhead_s: Floats  # [n]
+    message_s: Floats  # [n] that a message keeps its sender and its receiver busy
+    byte_s: Floats  # [n] the same for each byte
 
 
 class LayerWorks(NamedTuple):
@@ -51,7 +53,7 @@ class DeviceChoice(NamedTuple):
 def expect(v: AllDevices, f: DeviceForecasts, tokens: float, found: Floats) -> None:
     """Find by how many times each device takes longer in the mean over some tokens, and its speeds then.
 
-    `found`: slowdowns, FLOP/s, bytes/s and overheads, [4, v.n].
+    `found`: slowdowns, FLOP/s, bytes/s, overheads, and times of messages and of their bytes, [6, v.n].
     """
     for a in range(v.n):
         found[a] = 1.0
@@ -62,6 +64,8 @@ def expect(v: AllDevices, f: DeviceForecasts, tokens: float, found: Floats) -> N
         found[v.n + a] = v.flops_per_s[a] / found[a]
         found[2 * v.n + a] = v.mem_bytes_per_s[a] / found[a]
         found[3 * v.n + a] = v.overhead_s[a] * found[a]
+        found[4 * v.n + a] = v.message_s[a] * found[a]
+        found[5 * v.n + a] = v.byte_s[a] * found[a]
 
 
 def promising(

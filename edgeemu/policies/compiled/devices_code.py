@@ -39,7 +39,8 @@ def _works_from(costs: Costs, begin: int) -> Packed:
 
 def all_devices(view: ClusterView) -> Packed:
     """All devices as a view has them."""
-    return packed(AllDevices, len(view.memory_bytes), view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
+    speeds = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s
+    return packed(AllDevices, len(view.memory_bytes), *speeds, *view.message_ends)
 
 
 @lru_cache(maxsize=4)
@@ -68,9 +69,9 @@ def expected_devices(view: ClusterView, tokens: float) -> FloatArray | None:
     code = functions_made()
     if code is None:
         return None
-    found = np.empty((4, len(view.memory_bytes)))
+    found = np.empty((6, len(view.memory_bytes)))
     code.expect(all_devices(view).at, forecasts_of(view.outlook).at, tokens, address_of(found))
-    return found
+    return found[:4]
 
 
 def forecasts_of(outlook: Outlook) -> Packed:

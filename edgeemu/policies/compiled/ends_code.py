@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.costs import Costs
-from edgeemu.policies.compiled.blocks_code import BlocksCode
+from edgeemu.policies.compiled.blocks_code import BlocksCode, chunk_bits_of
 from edgeemu.policies.compiled.devices_code import forecasts_of, layer_works
 from edgeemu.policies.compiled.search_room import batch_room, search_room
 from edgeemu.policies.compiled.share_code import functions, links_between, memory_tables, scratch_for, step_sizes
@@ -82,14 +82,15 @@ class EndsCode:
         moved = view.weights_on_flash, view.flash_bytes_per_s, *costs.sizes
         self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, moved, divide=view.divide)
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
-        self._links, self._all_devices = links_between(prices.links, devices), everyone
+        self._links, self._all_devices = links_between(prices.wire, devices), everyone
         links, rows = self._links
         memory_bytes, handled_s_per_bit = address_of(view.memory_bytes), address_of(prices.processor_s_per_bit)
-        known = memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most, costs.group_cache_bytes
+        known = memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most
+        sent = costs.group_cache_bytes, chunk_bits_of(costs)
         works = sizes.works.at, workload.total_tokens - 1
         self._tables = sizes.memory.at, room.ways.at, everyone.at, *works, room.base.at
         places = room.chosen.at, room.known.at, *self._tables, room.near.at, room.seeds.at
-        self._known: int = self._functions.look_around(layouts.at, address_of(devices), *known, *places)
+        self._known: int = self._functions.look_around(layouts.at, address_of(devices), *known, *sent, *places)
         self.missing_bytes = int(room.found[3])  # of the placement in force
         self._count = room.others + self._known - 1
 
@@ -100,11 +101,11 @@ class EndsCode:
 
     def found(
         self, links: LinkMatrix, tokens: float | None, past: int, price: float, rules: SearchRules
-    ) -> tuple[float, list[tuple[float, Callable[[], ShareArrays], float, float | None, int]]]:
+    ) -> tuple[float, list[tuple[float, Callable[[], ShareArrays], float, float, int]]]:
         """Cost of the placement in force; of the ends, the best first, what `search.share_search.End` has of each.
 
-        `links`: as they are expected. `tokens`: in the mean over which devices are as they are expected; None: they are
-        as they are now. `past`: positions that are cached then. `price`: of a second of a migration.
+        `links`: on the wire, as they are expected. `tokens`: in the mean over which devices are as they are expected;
+        None: they are as they are now. `past`: positions that are cached then. `price`: of a second of a migration.
         """
         room, step, (between, rows) = self._room, step_sizes(self._view, self._n, past), self._links_in(links)
         forecasts = _NO_FORECASTS if tokens is None else self._forecasts
@@ -118,7 +119,7 @@ class EndsCode:
         times: list[float] = room.times.values[0][: 2 * MOST + count].tolist()
         if count == 1:
             return times[0], []
-        moves_s = [None] * count if self._costs.prices.chunks_cost else times[2 * MOST :]
+        moves_s = times[2 * MOST :]
         ends, order = room.ends_numbers.copy(), sorted(range(1, count), key=times.__getitem__)
         return times[0], [
             (times[at], partial(self._shares, ends, MOST, slice(at, at + 1)), times[MOST + at], moves_s[at], at)
@@ -126,16 +127,14 @@ class EndsCode:
         ]
 
     @cached_property
-    def blocks(self) -> BlocksCode | None:
-        """Machine code that knows migrations exactly; None where chunks keep processors busy."""
-        if self._costs.prices.chunks_cost:
-            return None
+    def blocks(self) -> BlocksCode:
+        """Machine code that knows migrations exactly."""
         shape, room = self._view.costs.shape, self._room
         return BlocksCode(shape, self._devices, room.ways, room.blocks, room.assigned)
 
-    def owners(self, which: int) -> BlockOwners | None:
-        """Devices of the blocks of one of the ends that were found last; None where nothing knows them."""
-        return None if self.blocks is None else self.blocks.owners_in(self._room.ends, which)
+    def owners(self, which: int) -> BlockOwners:
+        """Devices of the blocks of one of the ends that were found last."""
+        return self.blocks.owners_in(self._room.ends, which)
 
     def has_room(self, which: int) -> bool:
         """Whether devices have room for all that a migration to one of the ends brings, beside all that they hold."""
@@ -146,15 +145,15 @@ class EndsCode:
     def steps_of(self, past: int, which: int) -> tuple[float, float]:
         """Time of a step, as all is now, of the placement in force and of one of the ends. `past`: cached positions."""
         step, found = step_sizes(self._view, self._n, past), np.empty(MOST)
-        links, rows = self._links_in(self._view.links)
+        links, rows = self._links
         chosen = self._all_devices.at, address_of(self._devices), links.at, address_of(rows), step.works.at
         self._functions.fill(step.passing.at, *chosen, past)
         self._functions.steps(step.passing.at, self._room.ends.at, step.scratch.at, which + 1, address_of(found))
         return float(found[0]), float(found[which])
 
     def _links_in(self, links: LinkMatrix) -> tuple[Packed, IntArray]:
-        """Links between the devices, and the rows of those among them."""
-        return self._links if links is self._costs.prices.links else links_between(links, self._devices)
+        """Links on the wire between the devices, and the rows of those among them."""
+        return self._links if links is self._costs.prices.wire else links_between(links, self._devices)
 
     @cached_property
     def _forecasts(self) -> Packed:

@@ -67,7 +67,8 @@ def layouts_of(placements: Sequence[BlockOwners], n_devices: int) -> Packed:
 @lru_cache(maxsize=8)
 def assigned_room(shape: ModelShape, n: int) -> Packed:
     """Places to write in, for blocks that are assigned to n devices: nothing in them is kept."""
-    return blank(Assigned, shape.n_layers * shape.n_groups, shape.n_layers * shape.ffn_units, n, n * n, n)
+    parts = shape.n_layers * shape.n_groups, shape.n_layers * shape.ffn_units
+    return blank(Assigned, *parts, n, n * n, n * n, n, 2 * n, 2 * n)
 
 
 @lru_cache(maxsize=8)
@@ -88,14 +89,15 @@ def search_room(
     most, one = most_changes(n, len(ranges), n_groups, n_units), np.ones(n_layers, np.int64)
     others = n * (n - 1) // 2 * 3 + n + (2 if divide else 0)
     known, ends = batch_room(1 + MOST_EARLIER, n_layers, n), batch_room(MOST, n_layers, n)
-    chosen = blank(ChosenDevices, 4, n, n_devices, begins[-1], n, n, n * n, n * n, 1)
+    chosen = blank(ChosenDevices, 4, n, n_devices, begins[-1], n, n, n, n, n * n, n * n, n * n, 1, 1)
     old, at, (on_flash, flash_bytes_per_s, *bytes_moved) = (
         fields_of(Batch, known),
         fields_of(ChosenDevices, chosen),
         moved,
     )
     ways = n, n_groups, on_flash, flash_bytes_per_s, at.cache, *bytes_moved, at.found, old.heads, old.proj, old.units
-    keys, ahead = np.empty((2, n)), np.empty((4, n_devices))
+    chunks = at.chunk_bits, at.message_s, at.byte_s
+    keys, ahead = np.empty((2, n)), np.empty((6, n_devices))
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
     return SearchRoom(
         near_count=most + others + MOST_EARLIER + 1,
@@ -110,8 +112,8 @@ def search_room(
         known=known,
         chosen=chosen,
         found=chosen.values[0][:4].view(np.int64),
-        ways=packed(WayTables, *ways, at.s_per_bit, at.handled_s_per_bit, at.capacity),
-        blocks=packed(BlockTables, n_layers, n_units, at.owners, at.s_per_bit, at.delay_s),
+        ways=packed(WayTables, *ways, at.pace_s_per_bit, at.handled_s_per_bit, at.capacity),
+        blocks=packed(BlockTables, n_layers, n_units, at.owners, at.s_per_bit, at.delay_s, *chunks),
         assigned=assigned_room(shape, n),
         seeds=packed(Seeds, at.devices, *keys),
         ahead=packed(AllDevices, n_devices, *ahead[1:]),

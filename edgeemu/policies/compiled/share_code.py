@@ -100,8 +100,8 @@ def functions_made() -> _Functions | None:
 
 
 def has_steps_code(view: ClusterView) -> bool:
-    """Whether machine code knows all decode steps of a run: of one sequence, where no messages keep processors busy."""
-    return view.sequences == 1 and view.links is view.links.wire and view.objective != "energy"
+    """Whether machine code knows all decode steps of a run: of one sequence."""
+    return view.sequences == 1 and view.objective != "energy"
 
 
 @lru_cache(maxsize=16)
@@ -111,7 +111,8 @@ def scratch_for(n: int, n_layers: int, row: int = 0, units_row: int = 0) -> Pack
     `row`, `units_row`: numbers that a device can have of groups, and of units, none included.
     """
     flags, moves = (4 * n_layers * n, n, n, n), (n * row, n * row, n * row, n * units_row, n * units_row)
-    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, *moves, n, n, n, 9 * n)
+    messages = n, n, n + 1, n + 1
+    return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, *moves, n, n, n, 9 * n, *messages)
 
 
 def batch_of(near: Folded) -> Packed:
@@ -145,6 +146,7 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
     shape, row, units_row = costs.shape, costs.shape.n_groups + 1, n_shards(costs.shape, Kind.FFN) + 1
     bits = (8.0 * size for size in (costs.activation_bytes(1), costs.chunk_bytes(1, 1), costs.token_bytes()))
     lengths = n * n, n * n, n, n, n, n, n * row, n * row, n * units_row, n * (n + 2), row, n * n, n * n, n, n + 2
+    ends = 1, n, n, n * n, n * n
 
     def of_heads(past: int) -> FloatArray:
         works = [costs.work(Kind.HEAD, groups, 1, past) for groups in (1, 2)]
@@ -154,7 +156,7 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
 
     works, heads = works_of(costs, n, 1, past), of_heads(past)
     more = of_heads(past + 1) - heads  # works of heads are affine in `past`
-    fields = n, shape.n_layers, row, units_row, star, *bits, *lengths
+    fields = n, shape.n_layers, row, units_row, star, *bits, *lengths, *ends
     parts = packed(StepWorks, works.flops, works.bytes_read, past, heads, more)
     return _StepSizes(fields, parts, scratch_for(n, shape.n_layers, row, units_row), blank(StepTables, *fields))
 
@@ -166,15 +168,15 @@ def step_sizes(view: ClusterView, n: int, past: int) -> _StepSizes:
 
 
 class StepCode:
-    """Decode steps of one sequence alone, where messages keep no processor busy."""
+    """Decode steps of one sequence alone."""
 
     def __init__(self, view: ClusterView, devices: IntArray, past: int) -> None:
-        """`devices`: [n], ascending, of which no messages keep any busy. `past`: positions that are cached."""
+        """`devices`: [n], ascending. `past`: positions that are cached."""
         self._functions, sizes = functions(), step_sizes(view, len(devices), past)
         self.tables, self.scratch = blank(StepTables, *sizes.fields), sizes.scratch
-        speeds = packed(AllDevices, len(view.memory_bytes), view.flops_per_s, view.mem_bytes_per_s, view.overhead_s)
-        links, rows = links_between(view.links, devices)
-        tables = self.tables.at, speeds.at, address_of(devices), links.at, address_of(rows), sizes.works.at
+        speeds = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s, *view.message_ends
+        everyone, (links, rows) = packed(AllDevices, view.n_devices, *speeds), links_between(view.links.wire, devices)
+        tables = self.tables.at, everyone.at, address_of(devices), links.at, address_of(rows), sizes.works.at
         self._functions.fill(*tables, past)
 
     def steps(self, near: Folded) -> FloatArray:

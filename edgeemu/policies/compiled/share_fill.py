@@ -35,9 +35,10 @@ class StepWorks(NamedTuple):
 def fill(t: StepTables, v: AllDevices, devices: Ints, links: LinkTables, rows: Ints, p: StepWorks, past: int) -> None:
     """Compute all times of a step with so many positions cached on chosen devices, [n].
 
-    `rows`: of these among the links.
+    `links`: on the wire. `rows`: of the devices among them.
     """
-    copy_links(links, rows, t.n, t.s_per_bit, t.delay_s)
+    copy_links(links, rows, t.n, t.wire_s_per_bit, t.wire_delay_s)
+    _add_ends(t, v, devices)
     more = past - p.begin
     bits, more_bits = p.heads[4] + more * p.more[4], p.heads[5] + more * p.more[5]
     for pair in range(t.n * t.n):
@@ -64,6 +65,23 @@ def copy_links(links: LinkTables, rows: Ints, n: int, s_per_bit: Floats, delay_s
             link = rows[a] * links.width + rows[b]
             s_per_bit[a * n + b] = links.s_per_bit[link]
             delay_s[a * n + b] = links.delay_s[link]
+
+
+def _add_ends(t: StepTables, v: AllDevices, devices: Ints) -> None:
+    """Add to the links what messages take of the processors at both ends: `view.message_prices`."""
+    t.busy[0] = 0
+    for a in range(t.n):
+        t.message_s[a] = v.message_s[devices[a]]
+        t.byte_s[a] = v.byte_s[devices[a]]
+        if t.message_s[a] > 0.0 or t.byte_s[a] > 0.0:
+            t.busy[0] = 1
+    for a in range(t.n):
+        for b in range(t.n):
+            pair, ends_s, bit_s = a * t.n + b, 0.0, 0.0
+            if a != b:
+                ends_s, bit_s = t.message_s[a] + t.message_s[b], t.byte_s[a] / 8.0 + t.byte_s[b] / 8.0
+            t.s_per_bit[pair] = t.wire_s_per_bit[pair] + bit_s
+            t.delay_s[pair] = t.wire_delay_s[pair] + ends_s
 
 
 def _fill_device(t: StepTables, v: AllDevices, device: int, p: StepWorks, positions: int, a: int) -> None:

@@ -5,6 +5,7 @@
 
 from typing import NamedTuple
 
+from edgeemu.policies.compiled.device_speeds import AllDevices
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_fill import LinkTables, copy_links
 from edgeemu.policies.compiled.tables import Batch, MoveSizes
@@ -33,14 +34,19 @@ class ChosenDevices(NamedTuple):
     owners: Ints  # [size] of the placement in force, as places
     capacity: Ints  # [n] bytes
     handled_s_per_bit: Floats  # [n]
+    message_s: Floats  # [n] that a message keeps its sender and its receiver busy
+    byte_s: Floats  # [n] the same for each byte
     s_per_bit: Floats  # [n, n]
     delay_s: Floats  # [n, n]
+    pace_s_per_bit: Floats  # [n, n] of many chunks of a block: `view.transfer_prices`
+    chunk_bits: Floats  # [1] of each; 0 where they keep no processor busy
     cache: Floats  # [1] bytes of a group's cache
 
 
 def choose(
     p: Layouts,
     devices: Ints,
+    v: AllDevices,
     memory_bytes: Ints,
     handled_s_per_bit: Floats,
     links: LinkTables,
@@ -64,9 +70,15 @@ def choose(
         c.places[device] = a
         c.capacity[a] = memory_bytes[device]
         c.handled_s_per_bit[a] = handled_s_per_bit[device]
+        c.message_s[a] = v.message_s[device]
+        c.byte_s[a] = v.byte_s[device]
         if memory_bytes[device] < most:
             c.found[0] = 0
     copy_links(links, rows, b.n, c.s_per_bit, c.delay_s)
+    for a in range(b.n):
+        for other in range(b.n):
+            pair, slower_s = a * b.n + other, max(c.handled_s_per_bit[a], c.handled_s_per_bit[other])
+            c.pace_s_per_bit[pair] = c.s_per_bit[pair] if a == other else max(c.s_per_bit[pair], slower_s)
     count = 0
     for which in range(p.k):
         if _is_on_chosen(p, c, which):

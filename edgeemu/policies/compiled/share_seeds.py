@@ -52,6 +52,7 @@ def look_around(
     rows: Ints,
     most: int,
     cache: float,
+    chunk_bits: float,
     c: ChosenDevices,
     o: Batch,
     m: MemoryTables,
@@ -65,10 +66,11 @@ def look_around(
 ) -> int:
     """Write what `choose` does into `c` and `o`, and what `write_others` does into `b`; how many are in `o`.
 
-    `cache`: bytes of a group's cache.
+    `cache`: bytes of a group's cache. `chunk_bits`: of blocks that move; 0 where they keep no processor busy.
     """
     c.cache[0] = cache
-    placed = choose(k, devices, memory_bytes, handled_s_per_bit, links, rows, most, c, o)
+    c.chunk_bits[0] = chunk_bits
+    placed = choose(k, devices, v, memory_bytes, handled_s_per_bit, links, rows, most, c, o)
     if placed > 0:
         c.found[3] = write_others(m, y, v, p, past, s, b, o, placed, g, 0)
     return placed

@@ -6,6 +6,7 @@ of a batch do.
 
 import numpy as np
 
+from edgeemu.policies.compiled.share_busy import collected_s, gathered_in_turn_s, spread_in_turn, token_s
 from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables
 from edgeemu_kernels.arrays import Flags, Floats, Ints
 
@@ -25,7 +26,8 @@ def step_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
     for pair in range(n * n):
         w.free_s[pair] = 0.0
     came = lm_head * n + embed
-    w.x_s[embed] = t.s_per_bit[came] * t.token_bits + t.delay_s[came] + t.embed_s[embed]
+    busy, sent_s = t.busy[0] == 1, t.s_per_bit[came] * t.token_bits + t.delay_s[came]
+    w.x_s[embed] = (token_s(t, lm_head, embed) if busy else sent_s) + t.embed_s[embed]
     layer, known, before_s = 0, False, 0.0
     while layer < t.n_layers:
         here, of = layer * n, w.run[layer]
@@ -152,6 +154,9 @@ def _spread(t: StepTables, w: Scratch, need: Flags) -> None:
     first = 0
     while not w.has[first]:
         first += 1
+    if t.busy[0] == 1:
+        spread_in_turn(t, w, need, first)
+        return
     x_s, way = w.x_s[first], first * t.n
     for a in range(t.n):
         if need[a] and not w.has[a]:
@@ -177,6 +182,9 @@ def _attention(t: StepTables, w: Scratch, counts: Ints, at: int, here: int) -> N
             place = a * t.row + counts[a]
             w.done_s[a] = w.x_s[a] + t.heads_s[place] + t.columns_s[place]
         _join(t, w, counts, w.needs[t.n_layers * n + here :])
+        return
+    if t.busy[0] == 1:
+        _only(t, w, at, collected_s(t, w, counts, at) + t.proj_s[at])
         return
     ready_s = w.x_s[at]
     for a in range(n):
@@ -209,13 +217,15 @@ def _feed_forward(t: StepTables, w: Scratch, counts: Ints, here: int) -> None:
 
 def _join(t: StepTables, w: Scratch, counts: Ints, sums: Flags) -> None:
     """Send partial sums, done on those with `counts`, from each to each, and add them up where `sums` says."""
-    n, terms = t.n, 1
+    n, terms, busy = t.n, 1, t.busy[0] == 1
     for a in range(n):
         terms += counts[a] > 0
+        w.sent[a] = 0
     for b in range(n):
         w.joined_s[b] = 0.0
         if sums[b]:
-            w.joined_s[b] = _gathered_s(t, w, counts, b) + t.sums_s[b * (n + 2) + terms]
+            ready_s = gathered_in_turn_s(t, w, counts, sums, b) if busy else _gathered_s(t, w, counts, b)
+            w.joined_s[b] = ready_s + t.sums_s[b * (n + 2) + terms]
     for b in range(n):
         w.has[b] = sums[b]
         w.x_s[b] = w.joined_s[b]

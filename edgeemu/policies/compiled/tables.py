@@ -16,8 +16,8 @@ class StepTables(NamedTuple):
     hidden_bits: float
     partial_bits: float
     token_bits: float
-    s_per_bit: Floats  # [n, n]
-    delay_s: Floats  # [n, n]
+    s_per_bit: Floats  # [n, n] with what both ends take
+    delay_s: Floats  # [n, n] likewise
     embed_s: Floats  # [n]
     proj_s: Floats  # [n]
     ffn_s: Floats  # [n]
@@ -31,6 +31,11 @@ class StepTables(NamedTuple):
     sum_hop_s: Floats  # [n, n] of a partial sum
     quickest_s: Floats  # [n] of its hops to any other device
     least_sums_s: Floats  # [n + 2] on the quickest device
+    busy: Ints  # [1] 1 if messages keep processors busy
+    message_s: Floats  # [n] that a message keeps its sender and its receiver busy
+    byte_s: Floats  # [n] the same for each byte
+    wire_s_per_bit: Floats  # [n, n] of links alone
+    wire_delay_s: Floats  # [n, n]
 
 
 class MemoryTables(NamedTuple):
@@ -151,3 +156,7 @@ class Scratch(NamedTuple):
     caches: Floats  # [n]
     lost: Floats  # [n] bytes that come, less those that go
     floors: Floats  # [9, n] of shifts from each device, by rows as `share_shifts` names them
+    sent: Ints  # [n] messages that each device has sent in an exchange
+    x_taken_s: Floats  # [n] that it has taken each device to take x in
+    arrived_s: Floats  # [n + 1] of messages that a device takes in, in the order of their arrival
+    taken_s: Floats  # [n + 1] what each takes

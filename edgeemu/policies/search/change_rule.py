@@ -111,10 +111,9 @@ class Prospect:
 
     @property
     def links(self) -> LinkMatrix:
-        """Links as they are expected."""
-        links, outlook = self.view.links, self.view.outlook
-        same = self.over is None or (links is links.wire and not len(outlook.sources))
-        return links if same else self.ahead.links
+        """Links on the wire as they are expected."""
+        links, outlook = self.view.links.wire, self.view.outlook
+        return links if self.over is None else links.scaled(outlook.link_factors(self.over))
 
 
 def prospects(view: ClusterView) -> Iterator[Prospect]:

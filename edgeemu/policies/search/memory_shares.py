@@ -8,7 +8,8 @@ from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, layer_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.search.apportion import highest_averages
 from edgeemu.policies.search.pipeline_stages import StageCosts
-from edgeemu.policies.view.cluster_view import MANY, ClusterView
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.device_view import MANY
 from edgeemu.units import SIZE
 
 

@@ -109,12 +109,9 @@ class Known:
         return not missing_bytes or self.view.holds(self.current)
 
     @cached_property
-    def blocks(self) -> BlocksCode | None:
-        """Machine code for moves; None where chunks keep processors busy."""
-        if self.code is not None:
-            return self.code.blocks
-        costly = self.costs.prices.chunks_cost
-        return None if costly else BlocksCode.of(self.costs, self.devices, self.owners)
+    def blocks(self) -> BlocksCode:
+        """Machine code for moves."""
+        return BlocksCode.of(self.costs, self.devices, self.owners) if self.code is None else self.code.blocks
 
     @cached_property
     def present(self) -> ShareJudge:
@@ -140,11 +137,7 @@ class Known:
 
     def moving_s(self, end: End) -> float:
         """Seconds that a sequence waits for the migration to a placement."""
-        if end.moving_s is not None:
-            return end.moving_s
-        if self.blocks is not None:
-            return self.blocks.moving_s(end.shares)
-        return self.costs.moves_s(moves(self.current, self.placement(end)))
+        return self.blocks.moving_s(end.shares) if end.moving_s is None else end.moving_s
 
     def has_room(self, end: End) -> bool:
         """Whether devices have room for all that the migration to a placement brings, beside all that they hold."""
@@ -154,11 +147,10 @@ class Known:
 
     def placement(self, end: End) -> Placement:
         """A placement of which as many blocks as possible stay where they are."""
-        owners = None if self.code is None or end.which is None else self.code.owners(end.which)
-        if owners is None and self.blocks is not None:
+        if self.code is not None and end.which is not None:
+            owners = self.code.owners(end.which)
+        else:
             owners = self.blocks.owners(end.shares)
-        if owners is None:
-            owners = end.shares.owners(0, self.view.costs.shape, self.owners).on(self.devices)
         placement = owners.placement()
         note_owners(placement, owners)  # who is asked next begins with them
         return placement

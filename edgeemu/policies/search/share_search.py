@@ -20,7 +20,6 @@ from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_moves import all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
-from edgeemu.policies.view.message_times import MessageTimes
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_needs import FindsNeeds, Requirements, ShareNeeds
@@ -62,8 +61,7 @@ class ShareJudge:
     @cached_property
     def _quick(self) -> bool:
         """Whether machine code knows decode steps."""
-        view = self.view
-        return view.sequences == 1 and MessageTimes.of(view, self.devices) is None
+        return self.view.sequences == 1
 
     @cached_property
     def _steps(self) -> StepCode | None:

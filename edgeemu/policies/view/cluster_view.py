@@ -16,14 +16,13 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage, usages
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.work import Work, roofline_s
-from edgeemu.policies.view.device_view import DeviceView
+from edgeemu.policies.view.device_view import DeviceView, no_room
 from edgeemu.policies.view.link_factors import Factors
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
 from edgeemu.policies.view.message_prices import priced
 from edgeemu.policies.view.outlook import STAYS, Outlook
 from edgeemu.units import SIZE
 
-MANY = 25  # devices that an error lists
 Objective = Literal["latency", "throughput", "energy"]
 EnergyPerBit = Callable[[int, int], float | None]
 
@@ -109,7 +108,7 @@ class ClusterView:
     fitting: list[Placement] = field(default_factory=list, init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "links", priced(self.links, [device.compute for device in self.devices]))
+        object.__setattr__(self, "links", priced(self.links, self.message_ends))
 
     def noted(self, **notes: Any) -> Self:
         """The view with other notes on the run: `offer`, `refused`, `earlier`, `outlook` or `still`.
@@ -134,7 +133,8 @@ class ClusterView:
         view, each = object.__new__(type(self)), (*_kept(self.__dict__), *speeds, memory_bytes)
         view.__dict__.update(zip(_SLOWED, each, strict=True), fitting=[], _made_of=(self, slowdowns), **others)
         if self.links is not self.links.wire:  # messages keep devices busy
-            view.__dict__["links"] = priced(view.links, [device.compute for device in view.devices])
+            view.__dict__["message_ends"] = ends = self.message_ends * slowdowns
+            view.__dict__["links"] = priced(view.links, ends)
         return view
 
     if not TYPE_CHECKING:
@@ -234,6 +234,12 @@ class ClusterView:
         return np.array([device.compute.overhead_s for device in self.devices])  # [n_devices]
 
     @cached_property
+    def message_ends(self) -> FloatArray:
+        """Seconds that a message keeps its sender and its receiver busy, and for each byte: [2, n_devices]."""
+        ends = [(each.compute.message_s, each.compute.byte_s) for each in self.devices]
+        return np.ascontiguousarray(np.array(ends).reshape(-1, 2).T)
+
+    @cached_property
     def memory_bytes(self) -> NDArray[np.int64]:
         return np.array([device.memory_bytes for device in self.devices], np.int64)  # [n_devices]
 
@@ -308,21 +314,9 @@ class ClusterView:
 
     def infeasible(self, block: Block, held: Sequence[Usage] | Sequence[int]) -> InfeasibleError:
         """An error: no device has room for `block`. `held`: memory that each device holds, as usages or in bytes."""
-        show, need_bytes = SIZE.format_human, self.costs.weight_bytes(block)
-        taken = [usage if isinstance(usage, int) else usage.page().total_bytes for usage in held]
-        rows = [
-            f"  {device.name}: {show(size)} of {show(device.memory_bytes)} taken"
-            if device.memory_bytes
-            else f"  {device.name}: not there"
-            for device, size in zip(self.devices, taken, strict=True)
-        ]
-        if len(rows) > MANY:
-            rows[MANY:] = [f"  and {len(rows) - MANY} more devices"]
-        return InfeasibleError(
-            f"no device has room for {block} ({show(need_bytes)} of weights) of {self.costs.shape.name}:\n"
-            + "\n".join(rows)
-            + "\nGive the devices more memory, add devices, lower max_tokens, or take a smaller model."
-        )
+        need_bytes, name = self.costs.weight_bytes(block), self.costs.shape.name
+        held_bytes = [usage if isinstance(usage, int) else usage.page().total_bytes for usage in held]
+        return no_room(f"{block} ({SIZE.format_human(need_bytes)} of weights) of {name}", self.devices, held_bytes)
 
 
 _KEPT = [each.name for each in fields(ClusterView) if each.name not in {"devices", "fitting"}]

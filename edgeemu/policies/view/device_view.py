@@ -1,8 +1,13 @@
-"""The view of a device that a policy gets."""
+"""The view of a device that a policy gets, and what an error says of many."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeemu.cluster.devices import Compute, Device
+from edgeemu.errors import InfeasibleError
+from edgeemu.units import SIZE
+
+MANY = 25  # devices that an error lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +36,21 @@ class DeviceView:
         """The device when everything takes `slowdown` times as long, with other memory."""
         known = self.idle_w, self.busy_w, self.installed_bytes, self.reserved_bytes
         return DeviceView(self.name, self.compute.slowed(slowdown), memory_bytes, *known)
+
+
+def no_room(what: str, devices: Sequence[DeviceView], held_bytes: Sequence[int]) -> InfeasibleError:
+    """An error: no device has room for `what` beside all that it holds, which is listed."""
+    show = SIZE.format_human
+    rows = [
+        f"  {device.name}: {show(size)} of {show(device.memory_bytes)} taken"
+        if device.memory_bytes
+        else f"  {device.name}: not there"
+        for device, size in zip(devices, held_bytes, strict=True)
+    ]
+    if len(rows) > MANY:
+        rows[MANY:] = [f"  and {len(rows) - MANY} more devices"]
+    return InfeasibleError(
+        f"no device has room for {what}:\n"
+        + "\n".join(rows)
+        + "\nGive the devices more memory, add devices, lower max_tokens, or take a smaller model."
+    )

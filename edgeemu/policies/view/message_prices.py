@@ -5,34 +5,34 @@ link and to its time per bit. That is exact where one message follows from anoth
 several at once, they wait for each other: see `view.message_times`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgeemu.cluster.devices import Compute
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.link_factors import Factors
 from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
 from edgeemu.policies.view.scaling import Scaling
 
 
-def priced(links: LinkMatrix, computes: Sequence[Compute]) -> LinkMatrix:
-    """Links with the overheads of devices at their speeds under load; the links alone where messages cost nothing."""
-    if not any(compute.messages_cost for compute in computes):
+def priced(links: LinkMatrix, ends: FloatArray) -> LinkMatrix:
+    """Links with the overheads of devices at their speeds under load; the links alone where messages cost nothing.
+
+    `ends`: seconds per message and per byte of each device, [2, n_devices].
+    """
+    if not ends.any():
         return links.wire
-    ends = tuple((compute.message_s, compute.byte_s) for compute in computes)
-    if isinstance(links, _PricedLinks) and links.ends == ends:
+    if isinstance(links, _PricedLinks) and np.array_equal(links.ends, ends):
         return links
     return _with_ends(links.wire, ends)
 
 
 @dataclass(frozen=True, slots=True)
 class _PricedLinks(LinkMatrix):
-    """Links with overheads. `ends`: seconds per message and per byte of each device."""
+    """Links with overheads. `ends`: seconds per message and per byte of each device, [2, n_devices]."""
 
     alone: LinkMatrix
-    ends: tuple[tuple[float, float], ...]
+    ends: FloatArray
 
     @property
     def wire(self) -> LinkMatrix:
@@ -43,8 +43,8 @@ class _PricedLinks(LinkMatrix):
         return _with_ends(self.alone.scaled(factors, scaling), self.ends) if factors else self
 
 
-def _with_ends(wire: LinkMatrix, ends: tuple[tuple[float, float], ...]) -> _PricedLinks:
-    message_s, byte_s = np.array(ends).T  # [n_devices] each
+def _with_ends(wire: LinkMatrix, ends: FloatArray) -> _PricedLinks:
+    message_s, byte_s = ends  # [n_devices] each
     return _PricedLinks(_WithEnds(wire.s_per_bit, byte_s / 8.0), _WithEnds(wire.delay_s, message_s), wire, ends)
 
 

@@ -28,7 +28,7 @@ def taken_in(
     waits = np.equal(begin_s, 0.0)
     arrived_s = np.concatenate([arrived_s, np.where(waits, x_s, np.inf)[..., None]], axis=-1)  # [..., n + 1]
     taken_s = np.concatenate([taken_s, np.where(waits, x_taken_s, 0.0)[..., None]], axis=-1)  # [..., n + 1]
-    order = arrived_s.argsort(axis=-1)
+    order = arrived_s.argsort(axis=-1, kind="stable")
     arrived_s, taken_s = (np.take_along_axis(each, order, -1) for each in (arrived_s, taken_s))
     rest_s = np.flip(np.flip(taken_s, -1).cumsum(-1), -1)  # [..., n] of it and of those after it
     last_s = np.where(np.isfinite(arrived_s), arrived_s + rest_s, 0.0).max(-1)
@@ -50,12 +50,10 @@ class MessageTimes(NamedTuple):
         wire = view.links.wire
         if view.links is wire:  # none of all devices
             return None
-        computes = [view.devices[d].compute for d in devices.tolist()]
-        if not any(compute.messages_cost for compute in computes):
+        ends = view.message_ends[:, devices]  # [2, n]
+        if not ends.any():
             return None
-        matrices = ([matrix.row(d)[devices] for d in devices.tolist()] for matrix in (wire.s_per_bit, wire.delay_s))
-        ends = np.array([(compute.message_s, compute.byte_s) for compute in computes]).T
-        return cls(*map(np.stack, matrices), *ends)
+        return cls(*(matrix.block(devices, devices) for matrix in (wire.s_per_bit, wire.delay_s)), *ends)
 
     def busy_s(self, bits: FloatArray | float) -> FloatArray:
         """How long a message keeps each device busy: [n]; of a message of each, [k, n]."""
@@ -77,8 +75,7 @@ class BusyHeads:
 
     def __init__(self, view: ClusterView, hidden_bits: float) -> None:
         self._wire, self._bits = view.links.wire, hidden_bits
-        computes = [device.compute for device in view.devices]
-        self._message_s, self._byte_s = np.array([(each.message_s, each.byte_s) for each in computes]).T  # [n_devices]
+        self._message_s, self._byte_s = view.message_ends  # [n_devices] each
         self._x_s = self._message_s + self._byte_s * hidden_bits / 8.0  # [n_devices]
         self._stages_s = dict[tuple[int, int, bytes, bytes], float]()  # placements share most layers
 

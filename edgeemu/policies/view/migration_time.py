@@ -160,7 +160,7 @@ class MoveCosts:
     ) -> float:
         sent = [(*pair, size, chunks[pair]) for pair, size in bits.items() if size]
         if sent and self.prices.chunks_cost:
-            sources, targets, sizes, numbers = np.array(sent).T  # [n_pairs] each
+            sources, targets, sizes, numbers = np.array(sorted(sent)).T  # [n_pairs] each
             pairs = sources.astype(np.int64), targets.astype(np.int64)
             return max((self.prices.slowest_s(*pairs, sizes, numbers), *flash_s.values()))
         sent_s = (self.view.links.wire.pair(a, b, size) for a, b, size, _ in sent)

@@ -33,7 +33,7 @@ class TransferPrices(NamedTuple):
         if view.links is wire:
             none = _no_times(len(view.memory_bytes))
             return cls(wire, wire, none, none, none, chunks_cost=False)
-        message_s, byte_s = np.array([(each.compute.message_s, each.compute.byte_s) for each in view.devices]).T
+        message_s, byte_s = view.message_ends
         per_bit_s = (message_s / chunk_bytes + byte_s) / 8.0
         pace = _PaceMatrix(wire.s_per_bit, per_bit_s)
         delay = _FirstChunkDelay(wire, pace, per_bit_s, 8.0 * chunk_bytes)
