@@ -52,7 +52,7 @@ from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
 from edgeemu.policies.search.repair import repaired
 from edgeemu.policies.search.share_changes import Known, better_shares, is_slower, make_ready
-from edgeemu.policies.search.share_proposals import ShareProposer
+from edgeemu.policies.search.share_proposals import SLOW_LINK, ShareProposer, finds_ways_round
 from edgeemu.policies.search.undivided_moves import Layouts, better_blocks
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.link_factors import LinkFactors
@@ -65,7 +65,6 @@ SEARCHED = 2000  # devices x layers up to which shares are looked for
 SMALL_TO_DIVIDE = 200  # devices x layers up to which undivided placements may become divided
 JUDGED = 600  # layers x devices² of all placements of a search over shares that are simulated, and as many beside them
 LEAST_JUDGED = 3
-SLOW_LINK = 4.0  # times as slow as nominal
 SLACK = 0.03  # by how much slower a closed form may find what is simulated beside the best
 
 PROPOSERS = (
@@ -121,10 +120,10 @@ def _by_shares(view: ClusterView) -> bool:
     """Whether later decisions search over shares from undivided blocks, too.
 
     Where blocks stay undivided, machine code does so in less time than moves of blocks are searched. These find ways
-    round slow links to all devices, of which a search over shares takes only the most promising.
+    round slow links to all devices, of which a search over shares takes only the most promising if they are many.
     """
-    whole_only = not view.divide and view.objective != "energy"
-    return _could_be_by_shares(view) and not (whole_only and LinkFactors.of(view.observed).slowest() >= SLOW_LINK)
+    few_ways = not view.divide and view.objective != "energy" and not finds_ways_round(view)
+    return _could_be_by_shares(view) and not (few_ways and LinkFactors.of(view.observed).slowest() >= SLOW_LINK)
 
 
 def _could_be_by_shares(view: ClusterView) -> bool:

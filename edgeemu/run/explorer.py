@@ -5,7 +5,6 @@ what it would do if the link were as the scenario has it: if it would use the li
 bytes. As long as it is still slow, or the policy does not want it, the time to the next question doubles.
 """
 
-from dataclasses import replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -77,7 +76,7 @@ def hopeful(view: ClusterView, links: IntArray) -> ClusterView:
     asked = find(codes_of(observed.sources, observed.targets), links)[1]  # [n_pairs]
     slow, outlook = observed.some(asked), view.outlook.without(links)
     better = LinkFactors(slow.sources, slow.targets, 1.0 / slow.delay, 1.0 / slow.per_bit)
-    return replace(view, links=view.links.scaled(better), observed=observed.some(~asked), outlook=outlook, still=0)
+    return view.relinked(view.links.scaled(better), observed=observed.some(~asked), outlook=outlook, still=0)
 
 
 def used(program: Program, old: Placement, new: Placement) -> set[Pair]:

@@ -8,7 +8,7 @@ doing. What the messages tell is in the view for as long as the link is as slow 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -164,7 +164,7 @@ class LinkTrials:
             delay, per_bit = view.observed.get(pair, (1.0, 1.0))
             bits_s = s_per_bit * self._bits
             worst[pair] = LEAST / delay, slow * (delay_s + bits_s) / bits_s / per_bit
-        return replace(view, links=view.links.scaled(worst))
+        return view.relinked(view.links.scaled(worst))
 
     def _nominal_of(self, pair: Pair) -> tuple[float, float]:
         return self._nominal.s_per_bit.pair(*pair), self._nominal.delay_s.pair(*pair)
@@ -174,7 +174,7 @@ def _with_factors(view: ClusterView, before: LinkFactors, after: LinkFactors, at
     """The view with other factors of some links: [k] of those that were observed."""
     ratios = after.delay[at] / before.delay[at], after.per_bit[at] / before.per_bit[at]
     links = view.links.scaled(LinkFactors(before.sources[at], before.targets[at], *ratios))
-    return replace(view, links=links, observed=after) if len(at) else view
+    return view.relinked(links, observed=after) if len(at) else view
 
 
 def _pays_anyway(view: ClusterView, old: Placement, new: Placement) -> bool:

@@ -24,7 +24,7 @@ from edgeemu.policies.compiled.share_code import NeedsCode
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
 from edgeemu.policies.search.going_back import Placed, note_owners, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
-from edgeemu.policies.search.share_proposals import promising_now
+from edgeemu.policies.search.share_proposals import SLOW_LINK, finds_ways_round, promising_now
 from edgeemu.policies.search.share_search import LEAST_GAIN, MISSING, NO_ROOM, End, ShareJudge, ShareSearch, middle
 from edgeemu.policies.search.vicinity import Vicinity, ends_code
 from edgeemu.policies.view.block_owners import BlockOwners
@@ -49,10 +49,12 @@ def make_ready(view: ClusterView) -> None:
     """Look for better shares once, from everything on one device: what any such search needs is then made."""
     alone = Placement(dict.fromkeys(blocks_of(view.costs.shape), 0))
     later = replace(view, workload=replace(view.workload, length=view.prompt_tokens))
-    known = Known.of(later, alone)
-    if known is not None:
-        for prospect in prospects(later):
-            better_shares(later, prospect, known)
+    slow = replace(later, observed={(0, 1): (SLOW_LINK, SLOW_LINK)})
+    for seen in (later, slow) if finds_ways_round(view) else (later,):
+        known = Known.of(seen, alone)
+        if known is not None:
+            for prospect in prospects(seen):
+                better_shares(seen, prospect, known)
 
 
 class Known:

@@ -20,6 +20,7 @@ from edgeemu.policies.search.share_moves import n_neighbours
 from edgeemu.policies.search.share_search import MISSING, ShareJudge, ShareSearch, weight
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.share_needs import ShareNeeds
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
@@ -29,6 +30,7 @@ from edgeemu_kernels.shape import ModelShape
 
 # By machine code, in later decisions:
 MOST_USED = 32  # devices with blocks, of which shares shift
+SLOW_LINK = 4.0  # times as slow as nominal: then as many devices take part, if there are no more, to find ways round it
 TOGETHER = 4  # devices take part in multiples of it: what a search on so many writes into is then kept
 ROUNDS = 4  # of a search that its work must suffice for: on fewer devices it does
 WORK = 6e6  # less than a second
@@ -154,6 +156,11 @@ def promising(
     return np.array(sorted(list(chosen)[:size]))
 
 
+def finds_ways_round(view: ClusterView) -> bool:
+    """Whether all devices take part in later decisions while a link is slow."""
+    return view.costs.shape.n_layers == 1 and view.n_devices <= MOST_USED and has_steps_code(view)
+
+
 def promising_now(
     view: ClusterView, current: Placement, owners: BlockOwners, most_work: float, everyone: Packed | None
 ) -> IntArray:
@@ -169,4 +176,5 @@ def promising_now(
     used = int(np.count_nonzero(np.bincount(owners.numbers[owners.numbers >= 0])))
     if used <= MOST_USED and has_steps_code(view):
         size = min(n, max(size, (used // TOGETHER + 1) * TOGETHER))
+        size = n if finds_ways_round(view) and LinkFactors.of(view.observed).slowest() >= SLOW_LINK else size
     return np.arange(n) if size == n else promising_beside(view, everyone, owners.numbers, size)

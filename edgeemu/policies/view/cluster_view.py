@@ -120,6 +120,12 @@ class ClusterView:
         view.__dict__.update(self.__dict__, **notes)
         return view
 
+    def relinked(self, links: LinkMatrix, **others: Any) -> Self:
+        """The view with other links, and `observed` and notes that go with them: what devices have stays computed."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__, links=links, fitting=[], **others)
+        return view
+
     def has_refused(self, placement: Placement) -> bool:
         """Whether devices have just refused a placement."""
         return self.refused is not None and self.refused.placement.owner == placement.owner
@@ -131,10 +137,10 @@ class ClusterView:
         """
         speeds = known or (self.flops_per_s / slowdowns, self.mem_bytes_per_s / slowdowns, self.overhead_s * slowdowns)
         view, each = object.__new__(type(self)), (*_kept(self.__dict__), *speeds, memory_bytes)
+        busy = self.links is not self.links.wire  # messages keep devices
+        ends = self.message_ends * slowdowns if busy else self.message_ends
         view.__dict__.update(zip(_SLOWED, each, strict=True), fitting=[], _made_of=(self, slowdowns), **others)
-        if self.links is not self.links.wire:  # messages keep devices busy
-            view.__dict__["message_ends"] = ends = self.message_ends * slowdowns
-            view.__dict__["links"] = priced(view.links, ends)
+        view.__dict__.update(message_ends=ends, links=priced(view.links, ends) if busy else view.links)
         return view
 
     if not TYPE_CHECKING:
