@@ -13,11 +13,10 @@ steps to come, at most `HORIZON`: caches grow, and memory is counted at the end.
 
 *Later placements* are the current one improved by whole moves that pay, or, on clusters that are small enough, a new
 one (`search.undivided_moves`) or one with other shares (`search.share_changes`): they shift, and layers become divided
-or whole, for the objective of energy too; so blocks of one layer move in long runs while links are good. With several
-sequences undivided placements change to another pipeline (`search.pipeline_moves`). What devices have no room for at
-once is begun with half of it (`search.halfway`). `search.change_rule` says when a change pays. Where nothing has
-changed since a placement was kept, it is kept again. On
-large clusters the heads of layers have turns, from decision to decision.
+or whole, for the objective of energy too; so the blocks of one layer move. With several sequences undivided placements
+of more layers change to another pipeline (`search.pipeline_moves`). What devices have no room for at once is begun with
+half of it (`search.halfway`). `search.change_rule` says when a change pays. Where nothing has changed since a placement
+was kept, it is kept again. On large clusters the heads of layers have turns, from decision to decision.
 
 * Placements that the run has left are proposals too (`search.going_back`).
 * [D] A divided placement on more devices than a search can have stays while it fits: on more than 32, or than eight
@@ -83,10 +82,10 @@ def prepare(view: ClusterView) -> None:
         return
     functions()
     searched = view.n_devices * view.costs.shape.n_layers <= SEARCHED
-    if searched and view.sequences == 1 and view.objective != "energy":
+    if searched and view.objective != "energy":
         if view.divide or _could_be_by_shares(view):
             make_ready(view)
-        if view.costs.shape.n_layers == 1 and not view.divide:
+        if view.costs.shape.n_layers == 1 and not view.divide and view.sequences == 1:
             layer_code.make_ready()
 
 
@@ -129,8 +128,10 @@ def _by_shares(view: ClusterView) -> bool:
 def _could_be_by_shares(view: ClusterView) -> bool:
     """Whether later decisions search over shares from undivided blocks while links are good."""
     n_layers = view.costs.shape.n_layers
-    if view.sequences > 1 or n_layers * view.n_devices > SMALL_TO_DIVIDE:
+    if n_layers * view.n_devices > SMALL_TO_DIVIDE:
         return False
+    if view.sequences > 1:  # how long several take together is known well of whole blocks only
+        return n_layers == 1 and not view.divide and view.objective != "energy"
     return view.divide or view.objective == "energy" or n_layers == 1
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
+from support.plain_judge import PlainJudge
 from support.share_changes import ShareChanges
 
 from edgeemu.placement.arrays import IntArray
@@ -47,7 +48,8 @@ def seen(data: st.DataObject, shape: ModelShape, *, busy: bool = False) -> Clust
         replace(each, memory_bytes=data.draw(memory), compute=replace(each.compute, message_s=message_s, byte_s=byte_s))
         for each, (message_s, byte_s) in zip(view.devices, ends, strict=True)
     )
-    workload = replace(view.workload, length=data.draw(st.integers(PROMPT, TOTAL - 1)))
+    length, concurrent = data.draw(st.integers(PROMPT, TOTAL - 1)), data.draw(st.sampled_from([(), (20,), (20, TOTAL)]))
+    workload = replace(view.workload, length=length, concurrent=concurrent)
     on_flash, star, divide = (data.draw(st.booleans()) for _ in range(3))
     return replace(view, devices=devices, workload=workload, weights_on_flash=on_flash, star=star, divide=divide)
 
@@ -100,7 +102,7 @@ def without_machine_code(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(share_changes, "ends_code", lambda *_: None)
     patch.setattr(share_changes, "NeedsCode", ShareNeeds)
     patch.setattr(share_changes.BlocksCode, "of", PlainBlocks)
-    patch.setattr(share_search.ShareJudge, "_quick", False)
+    patch.setattr(share_changes, "ShareJudge", PlainJudge)
     for module in (share_search, vicinity):
         patch.setattr(module, "changes_of", changes_of)
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, near_mesh, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
+from support.share_bounds import StepBounds
 from support.share_changes import ShareChanges
 
 from edgeemu.placement.blocks import Kind, n_shards
@@ -16,7 +17,6 @@ from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.compiled.near_code import BestOf, DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode
 from edgeemu.policies.compiled.share_descent import NONE
-from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_moves import all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray

@@ -148,7 +148,7 @@ class EndsCode:
         links, rows = self._links
         chosen = self._all_devices.at, address_of(self._devices), links.at, address_of(rows), step.works.at
         self._functions.fill(step.passing.at, *chosen, past)
-        self._functions.steps(step.passing.at, self._room.ends.at, step.scratch.at, which + 1, address_of(found))
+        self._functions.rounds(step.passing.at, self._room.ends.at, step.scratch.at, which + 1, address_of(found))
         return float(found[0]), float(found[which])
 
     def _links_in(self, links: LinkMatrix) -> tuple[Packed, IntArray]:

@@ -19,11 +19,11 @@ from edgeemu.policies.compiled import (
     share_ends,
     share_fill,
     share_known,
+    share_loads,
     share_needs,
     share_neighbours,
     share_seeds,
     share_shifts,
-    share_step,
     watch_courses,
     watch_links,
     watch_operations,
@@ -51,7 +51,7 @@ class _Functions(NamedTuple):
 
     owner: object
     fill: Any
-    steps: Any
+    rounds: Any
     costs: Any
     missing: Any
     migrations: Any
@@ -82,7 +82,7 @@ def functions() -> _Functions:
 
     needs, near, descent = share_needs, share_neighbours, share_descent
     every = (
-        *(share_fill.fill, share_step.steps, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
+        *(share_fill.fill, share_loads.rounds, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
         *(device_speeds.expect, device_speeds.promising),
         *(share_seeds.look_around, share_seeds.write_others, share_ends.find_ends),
@@ -100,7 +100,7 @@ def functions_made() -> _Functions | None:
 
 
 def has_steps_code(view: ClusterView) -> bool:
-    """Whether machine code knows all decode steps of a run: of one sequence."""
+    """Whether machine code knows how long steps take: of one sequence; for several it bounds that by loads."""
     return view.sequences == 1 and view.objective != "energy"
 
 
@@ -111,7 +111,7 @@ def scratch_for(n: int, n_layers: int, row: int = 0, units_row: int = 0) -> Pack
     `row`, `units_row`: numbers that a device can have of groups, and of units, none included.
     """
     flags, moves = (4 * n_layers * n, n, n, n), (n * row, n * row, n * row, n * units_row, n * units_row)
-    messages = n, n, n + 1, n + 1
+    messages = n, n, n + 1, n + 1, n, n * n
     return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 2, *moves, n, n, n, 9 * n, *messages)
 
 
@@ -141,7 +141,7 @@ class _StepSizes(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
+def _step_sizes(costs: Costs, n: int, past: int, sequences: int, *, star: bool) -> _StepSizes:
     """Sizes of steps with `past` positions cached, or more."""
     shape, row, units_row = costs.shape, costs.shape.n_groups + 1, n_shards(costs.shape, Kind.FFN) + 1
     bits = (8.0 * size for size in (costs.activation_bytes(1), costs.chunk_bytes(1, 1), costs.token_bytes()))
@@ -156,7 +156,7 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
 
     works, heads = works_of(costs, n, 1, past), of_heads(past)
     more = of_heads(past + 1) - heads  # works of heads are affine in `past`
-    fields = n, shape.n_layers, row, units_row, star, *bits, *lengths, *ends
+    fields = n, shape.n_layers, row, units_row, star, sequences, *bits, *lengths, *ends
     parts = packed(StepWorks, works.flops, works.bytes_read, past, heads, more)
     return _StepSizes(fields, parts, scratch_for(n, shape.n_layers, row, units_row), blank(StepTables, *fields))
 
@@ -164,11 +164,11 @@ def _step_sizes(costs: Costs, n: int, past: int, *, star: bool) -> _StepSizes:
 def step_sizes(view: ClusterView, n: int, past: int) -> _StepSizes:
     """Sizes of steps on n devices with so many positions cached, and perhaps with others."""
     costs = view.costs.at_step(1, past)
-    return _step_sizes(costs, n, 0 if costs.of_every_step else past, star=view.star)
+    return _step_sizes(costs, n, 0 if costs.of_every_step else past, view.sequences, star=view.star)
 
 
 class StepCode:
-    """Decode steps of one sequence alone."""
+    """Decode steps: of one sequence, or the time until each of several has its next token."""
 
     def __init__(self, view: ClusterView, devices: IntArray, past: int) -> None:
         """`devices`: [n], ascending. `past`: positions that are cached."""
@@ -180,9 +180,9 @@ class StepCode:
         self._functions.fill(*tables, past)
 
     def steps(self, near: Folded) -> FloatArray:
-        """Time of a step of each placement: [k]."""
+        """Time of a step of each placement, or of a round of several sequences: [k]."""
         found, batch = np.empty(len(near)), batch_of(near)
-        self._functions.steps(self.tables.at, batch.at, self.scratch.at, len(found), address_of(found))
+        self._functions.rounds(self.tables.at, batch.at, self.scratch.at, len(found), address_of(found))
         return found
 
     def costs(self, near: Folded, known: Requirements, price: float, below: float, missing: float) -> FloatArray:

@@ -1,7 +1,8 @@
 """Costs of a batch of placements: their steps and migrations, each computed only if it can be below a limit."""
 
 from edgeemu.policies.compiled.share_bound import least_s
-from edgeemu.policies.compiled.share_step import begin_batch, step_s
+from edgeemu.policies.compiled.share_loads import round_s
+from edgeemu.policies.compiled.share_step import begin_batch
 from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables
 from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.arrays import Floats, Ints
@@ -30,5 +31,5 @@ def costs(
             continue
         cost = least_s(t, b, w, which)
         if cost < (below - moving) * (1.0 + ROUNDING):
-            cost = step_s(t, b, w, which)
+            cost = round_s(t, b, w, which)
         found[which] = cost + moving

@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
+from edgeemu.policies.compiled.share_loads import round_s
 from edgeemu.policies.compiled.share_moves import layer_migration_s
 from edgeemu.policies.compiled.share_needs import migration_s, missing_bytes
-from edgeemu.policies.compiled.share_step import begin_batch, step_s
+from edgeemu.policies.compiled.share_step import begin_batch
 from edgeemu.policies.compiled.share_ways import known_way_s, least_below_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.step_time import ROUNDING
@@ -55,7 +56,7 @@ def _cost(
     if bound_s >= limit:
         return bound_s + moving
     over = missing_bytes(m, y, b, which)
-    return (p.missing + over if over > 0 else step_s(t, b, w, which)) + moving
+    return (p.missing + over if over > 0 else round_s(t, b, w, which)) + moving
 
 
 def near_costs(

@@ -9,12 +9,13 @@ from edgeemu.policies.compiled.device_speeds import AllDevices, DeviceForecasts,
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, begin_best, find_best, keep_third
 from edgeemu.policies.compiled.share_fill import LinkTables, StepWorks, fill
+from edgeemu.policies.compiled.share_loads import round_s
 from edgeemu.policies.compiled.share_moves import fill_moves
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, write_base
 from edgeemu.policies.compiled.share_seeds import begin_search
 from edgeemu.policies.compiled.share_shifts import count_fitting, find_changes
-from edgeemu.policies.compiled.share_step import begin_batch, step_s
+from edgeemu.policies.compiled.share_step import begin_batch
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, MoveSizes, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -103,7 +104,7 @@ def find_ends(
                 _go_on_from(s, b, r.at[0])
             count = _note_end(e, f, s, count, cost)
     for which in range(1, count):
-        f.steps_s[which] = step_s(t, e, w, which)
+        f.steps_s[which] = round_s(t, e, w, which)
         f.moves_s[which] = moving_s(z, a, e, which, h)
     return count
 
@@ -137,7 +138,7 @@ def _write_first(t: StepTables, m: MemoryTables, y: WayTables, w: Scratch, p: Co
     write_base(s, e, 0)
     begin_batch(e, w)
     over = missing_bytes(m, y, e, 0)
-    return p.missing + over if over > 0 else step_s(t, e, w, 0)
+    return p.missing + over if over > 0 else round_s(t, e, w, 0)
 
 
 def _note_begun(f: EndTimes, r: Best) -> int:

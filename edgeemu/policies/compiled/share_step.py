@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeemu.policies.compiled.share_busy import collected_s, gathered_in_turn_s, spread_in_turn, token_s
 from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables
-from edgeemu_kernels.arrays import Flags, Floats, Ints
+from edgeemu_kernels.arrays import Flags, Ints
 
 SAME_S = 1e-12  # between times of a layer, it is rounding
 
@@ -255,10 +255,3 @@ def begin_batch(b: Batch, w: Scratch) -> None:
         for _ in range(b.lengths[run]):
             w.run[layer] = run
             layer += 1
-
-
-def steps(t: StepTables, b: Batch, w: Scratch, count: int, times_s: Floats) -> None:
-    """Compute the steps of the first placements of a batch: [count]."""
-    begin_batch(b, w)
-    for which in range(count):
-        times_s[which] = step_s(t, b, w, which)

@@ -6,13 +6,14 @@ from edgeemu_kernels.arrays import Flags, Floats, Ints
 
 
 class StepTables(NamedTuple):
-    """Times of a decode step, as `view.share_times` has them, of n devices."""
+    """Times of a decode step of each sequence, as `view.share_times` has them, of n devices."""
 
     n: int
     n_layers: int
     row: int  # length of a row of `heads_s` and `columns_s`: all groups and one more
     units_row: int  # of `units_s`
     star: bool
+    sequences: int  # that run at the same time
     hidden_bits: float
     partial_bits: float
     token_bits: float
@@ -160,3 +161,5 @@ class Scratch(NamedTuple):
     x_taken_s: Floats  # [n] that it has taken each device to take x in
     arrived_s: Floats  # [n + 1] of messages that a device takes in, in the order of their arrival
     taken_s: Floats  # [n + 1] what each takes
+    busy_s: Floats  # [n] for which a step keeps each device busy
+    link_bits: Floats  # [n, n] that it sends

@@ -122,7 +122,7 @@ class Known:
 
     def ends(self, prospect: Prospect, price: float) -> tuple[float, list[End]]:
         """Cost of the placement, and where a search near it ends. `price`: of a second of a migration."""
-        if self.code is not None and self.present.has_code:
+        if self.code is not None and self.present.by_decode_steps:
             rules = RULES if self.fits else RULES._replace(worth=0.0)
             past = middle(self.view, prospect.steps)
             before, ends = self.code.found(prospect.links, prospect.over, past, price, rules)

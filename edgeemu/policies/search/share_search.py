@@ -16,7 +16,6 @@ from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode
 from edgeemu.policies.search.change_rule import WORTH
-from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_moves import all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import FloatArray
@@ -29,7 +28,6 @@ from edgeemu.policies.view.share_runs import Around, Folded
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
-from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -59,13 +57,9 @@ class ShareJudge:
         self._prompt = ShareTimes(view, devices, 0, view.prompt_tokens) if by_latency else None
 
     @cached_property
-    def _quick(self) -> bool:
-        """Whether machine code knows decode steps."""
-        return self.view.sequences == 1
-
-    @cached_property
-    def _steps(self) -> StepCode | None:
-        return StepCode(self.view, self.devices, self.past) if self._quick else None
+    def _steps(self) -> StepCode:
+        """Machine code for decode steps."""
+        return StepCode(self.view, self.devices, self.past)
 
     @cached_property
     def decode(self) -> ShareTimes:
@@ -76,19 +70,10 @@ class ShareJudge:
     def memory(self) -> ShareMemory:
         return ShareMemory(self.view, self.devices)
 
-    @cached_property
-    def _bounds(self) -> StepBounds:
-        return StepBounds(self.decode)
-
     @property
     def by_decode_steps(self) -> bool:
         """Whether nothing costs less than its decode step takes."""
         return self._energy is None and self._prompt is None
-
-    @property
-    def has_code(self) -> bool:
-        """Whether there is machine code for costs."""
-        return self.by_decode_steps and self._quick
 
     @property
     def code(self) -> StepCode | None:
@@ -120,9 +105,7 @@ class ShareJudge:
 
     def round_s(self, shares: ShareArrays) -> FloatArray:
         """Time until every sequence in flight has its next token: [k]."""
-        if self._steps is not None:
-            return self._steps.steps(Folded.of(shares))
-        return self._round_s(step_of(self.decode, shares), self.decode)
+        return self._steps.steps(Folded.of(shares))
 
     def _round_s(self, step: ShareStep, times: ShareTimes) -> FloatArray:
         """Time until every sequence in flight has had such a step: [k]."""
@@ -146,9 +129,6 @@ class ShareJudge:
             return self.code.costs(near, needs, price, below, MISSING)
         moves, fits = needs.moves_s * price, np.flatnonzero(needs.missing_bytes == 0)
         costs: FloatArray = MISSING + needs.missing_bytes.astype(np.float64)
-        if below < np.inf and self.by_decode_steps:
-            costs[fits] = self._bounds.least_s(near.shares.taken(fits), near.runs.lengths)
-            fits = fits[costs[fits] < (below - moves[fits]) * (1 + ROUNDING)]
         if len(fits):
             costs[fits] = self.promised(near.unfolded(fits), below)
         return costs + moves

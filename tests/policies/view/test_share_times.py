@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
 from support.one_sequence import predict
+from support.plain_judge import PlainJudge
+from support.share_bounds import StepBounds
 
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.placement.message_overheads import with_message_overheads
 from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.policies.compiled.share_code import StepCode
-from edgeemu.policies.search.share_bounds import StepBounds
 from edgeemu.policies.search.share_search import ShareJudge, ShareSearch
 from edgeemu.policies.search.vicinity import Vicinity
 from edgeemu.policies.view.migration_time import MoveCosts, migration_s
@@ -179,7 +180,6 @@ def test_a_search_finds_the_same_with_and_without_bounds(data: st.DataObject, sh
     chosen = [*range(near.beside), len(near.placements) - 1]  # not on other devices, where many cost the same
     near.placements = Folded(near.placements.shares.taken(chosen), near.placements.runs)
     quick = ShareSearch(judge, 2e3, needs, 0.1).better_than(limit, near)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepBounds, "least_s", lambda _self, shares, _lengths: np.zeros(len(shares)))
-        full = ShareSearch(judge, 2e3, needs, 0.1).better_than(limit, near)
-    assert [(cost, shares.keys()) for cost, shares in quick] == [(cost, shares.keys()) for cost, shares in full]
+    full = ShareSearch(PlainJudge(seen, EVERYONE, 20), 2e3, needs, 0.1).better_than(limit, near)
+    assert [shares.keys() for _, shares in quick] == [shares.keys() for _, shares in full]
+    assert [cost for cost, _ in quick] == pytest.approx([cost for cost, _ in full], rel=1e-12)

@@ -1,0 +1,130 @@
+"""Loads that a decode step puts on devices and links, which sequences share: `view.share_passage`, in its order.
+
+With several sequences all have their next token when the most loaded device, or link, has served each of them.
+"""
+
+from edgeemu.policies.compiled.share_busy import own_s
+from edgeemu.policies.compiled.share_step import begin_batch, step_s
+from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables
+from edgeemu_kernels.arrays import Flags, Floats, Ints
+
+
+def round_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
+    """Time until every sequence has its next token, of one placement of a batch."""
+    alone_s = step_s(t, b, w, which)
+    if t.sequences == 1:
+        return alone_s
+    _add_up(t, b, w, which)
+    longest_s = 0.0
+    for a in range(t.n):
+        longest_s = max(longest_s, w.busy_s[a])
+        for other in range(t.n):
+            if other != a:
+                pair = a * t.n + other
+                longest_s = max(longest_s, w.link_bits[pair] * t.s_per_bit[pair])
+    return max(t.sequences * longest_s, alone_s)
+
+
+def rounds(t: StepTables, b: Batch, w: Scratch, count: int, times_s: Floats) -> None:
+    """Compute the rounds of the first placements of a batch: [count]."""
+    begin_batch(b, w)
+    for which in range(count):
+        times_s[which] = round_s(t, b, w, which)
+
+
+def _add_up(t: StepTables, b: Batch, w: Scratch, which: int) -> None:
+    """Add up for how long a step keeps each device busy, and the bits that it sends over each link."""
+    n, size, lm_head, embed = t.n, t.n_layers * t.n, b.lm_head[which], b.embed[which]
+    heads, units, proj = b.heads[which * b.n_runs * n :], b.units[which * b.n_runs * n :], b.proj[which * b.n_runs :]
+    for a in range(n):
+        w.busy_s[a] = 0.0
+        w.has[a] = a == embed
+    for pair in range(n * n):
+        w.link_bits[pair] = 0.0
+    w.link_bits[lm_head * n + embed] += t.token_bits
+    if lm_head != embed:
+        w.busy_s[lm_head] += own_s(t, lm_head, t.token_bits)
+        w.busy_s[embed] += own_s(t, embed, t.token_bits)
+    w.busy_s[embed] += t.embed_s[embed]
+    for layer in range(t.n_layers):
+        of, here = w.run[layer], layer * n
+        _spread(t, w, w.needs[here:])
+        _attention(t, w, heads[of * n :], proj[of], w.needs[size + here :])
+        _spread(t, w, w.needs[2 * size + here :])
+        _feed_forward(t, w, units[of * n :], w.needs[3 * size + here :])
+    for a in range(n):
+        w.need[a] = a == lm_head
+    _spread(t, w, w.need)
+    w.busy_s[lm_head] += t.lm_head_s[lm_head]
+
+
+def _spread(t: StepTables, w: Scratch, need: Flags) -> None:
+    """Add what it takes to send x from the first device that has it to those that need it."""
+    first, sent = 0, 0
+    while not w.has[first]:
+        first += 1
+    for a in range(t.n):
+        if need[a] and not w.has[a]:
+            sent += 1
+            w.link_bits[first * t.n + a] += t.hidden_bits
+            w.busy_s[a] += own_s(t, a, t.hidden_bits)
+    w.busy_s[first] += sent * own_s(t, first, t.hidden_bits)
+
+
+def _attention(t: StepTables, w: Scratch, counts: Ints, at: int, sums: Flags) -> None:
+    """Add what heads and the projection take."""
+    n, taken_s = t.n, 0.0
+    for a in range(n):
+        w.busy_s[a] += t.heads_s[a * t.row + counts[a]]
+    if at < 0:
+        for a in range(n):
+            if counts[a] > 0:
+                w.busy_s[a] += t.columns_s[a * t.row + counts[a]]
+        _join(t, w, counts, sums)
+        return
+    for a in range(n):
+        if counts[a] > 0 and a != at:
+            bits = t.attention_bits[counts[a]]
+            w.link_bits[a * n + at] += bits
+            w.busy_s[a] += own_s(t, a, bits)
+            taken_s += own_s(t, at, bits)
+    w.busy_s[at] += taken_s
+    w.busy_s[at] += t.proj_s[at]
+    for a in range(n):
+        w.has[a] = a == at
+
+
+def _feed_forward(t: StepTables, w: Scratch, counts: Ints, sums: Flags) -> None:
+    """Add what the feed-forward block takes."""
+    n, holders = t.n, 0
+    for a in range(n):
+        holders += counts[a] > 0
+    for a in range(n):
+        if counts[a] > 0:
+            w.busy_s[a] += t.ffn_s[a] if holders == 1 else t.units_s[a * t.units_row + counts[a]]
+    if holders == 1:
+        for a in range(n):
+            w.has[a] = counts[a] > 0
+        return
+    _join(t, w, counts, sums)
+
+
+def _join(t: StepTables, w: Scratch, counts: Ints, sums: Flags) -> None:
+    """Add what it takes to send partial sums from each to each, and to add them up where `sums` says."""
+    n, terms, receivers = t.n, 0, 0
+    for a in range(n):
+        terms += counts[a] > 0
+        receivers += sums[a]
+    for a in range(n):
+        messages = 0
+        if counts[a] > 0:
+            messages = receivers - sums[a]
+            for b in range(n):
+                if sums[b]:
+                    w.link_bits[a * n + b] += t.partial_bits
+        if sums[a]:
+            messages += terms - (counts[a] > 0)
+        w.busy_s[a] += messages * own_s(t, a, t.partial_bits)
+        if sums[a]:
+            w.busy_s[a] += t.sums_s[a * (n + 2) + terms + 1]
+        w.has[a] = sums[a]
