@@ -16,6 +16,7 @@ from edgeemu.placement.placement import Placement, PlacementError
 from edgeemu_kernels.shape import ModelShape
 
 IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 FEW = 3  # layers up to which it is quicker to assign the groups of one after the other
 
 

@@ -10,6 +10,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
+from edgeemu.policies.search.local_moves import turns_of_layers
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, coded, find, pairs_of
 from edgeemu.policies.view.migration_memory import refusing_devices
@@ -67,6 +68,7 @@ class Decider:
         self._unexplained: list[ChangeDecision] = []  # of the rows
         self._considered: ClusterView | None = plan.view  # for which the placement was chosen, or stayed; None: neither
         self._waited = 0  # decisions in a row, up to the last, that wanted a change which waits for links
+        self._asked_for_links = False  # whether the last turn was a question about links alone
         self._kept = 1  # decisions in a row, that one included, since which the placement is the same
         self._refused: Refusal | None = None
         self._tokens = 0  # of all open sequences, since the last turn
@@ -89,7 +91,7 @@ class Decider:
     @property
     def _tokens_between(self) -> int:
         """Return the tokens of each sequence from one turn to the next."""
-        return 1 if self._waited else self._rules.interval_tokens
+        return 1 if self._waited or self._asked_for_links else self._rules.interval_tokens
 
     async def decide(self, due: Due, steps: Sequence[Step], current: Placement) -> Decision | None:
         """Ask the policy before a step; `steps` are those of all open sequences. None: it was not asked."""
@@ -108,6 +110,12 @@ class Decider:
         links, view = self._explorer.due(doubtful), self._watcher.trials.corrected(view)
         if not self._worth_asking(view):
             return None
+        self._asked_for_links = len(links) > 0 and turns_of_layers(view) > 1  # both questions together take too long
+        if self._asked_for_links:
+            kept = Decision(current, step, due.at_s, 0.0)
+            measured, decision = await self._explore(policy, hopeful(view, links), kept, links)
+            self._explorer.asked(links, measured, doubtful)
+            return decision
         still = self._kept if self._is_still(view) else 0
         if still or self._refused is not None or self._earlier:
             view = view.noted(refused=self._refused, still=still, earlier=self._earlier)

@@ -7,12 +7,13 @@ one over a link that no step measures, of a device of which another link has bec
 doing. What the messages tell is in the view for as long as the link is as slow as then.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.search.change_rule import HORIZON
@@ -29,7 +30,7 @@ from edgeemu.policies.view.link_factors import (
     find,
     pairs_of,
 )
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.timeline.network import Transit
 
 PATIENCE = 16  # decisions until test messages that have not arrived are sent again; so long a trial counts
@@ -67,17 +68,20 @@ class LinkTrials:
         `used`: links that steps use, as codes, ascending: of these, test messages are left out. To whoever learns from
         messages of one size they look as if a link had changed.
         """
-        tests = [each for each in transits if each[:2] in self._awaited and each.size_bytes in self._sizes_bytes]
-        arrived = set[Pair]()
-        for pair in {each[:2] for each in tests}:
-            took_s = {each.size_bytes: each.sum_s / each.messages for each in tests if each[:2] == pair}
+        sizes, awaited = self._sizes_bytes, self._awaited
+        tests = [each for each in transits if each.size_bytes in sizes and each[:2] in awaited]
+        if not tests:
+            return transits
+        arrived, known_s = set[Pair](), defaultdict[Pair, dict[int, float]](dict)
+        for each in tests:
+            known_s[each[:2]][each.size_bytes] = each.sum_s / each.messages
+        for pair, took_s in known_s.items():
             if len(took_s) == len(self._sizes_bytes):  # else it is a step's message of such a size
                 del self._awaited[pair]
                 self._tried[pair] = self._trial(pair, took_s)
                 arrived.add(pair)
         known = arrived.intersection(pairs_of(used))
-        left_out = {each for each in tests if each[:2] in known}
-        return [each for each in transits if each not in left_out]
+        return [each for each in transits if not (each.size_bytes in sizes and each[:2] in known)]
 
     def _trial(self, pair: Pair, took_s: Mapping[int, float]) -> _FoundRate:
         """Rate and delay by test messages, from the seconds that each took, by size."""

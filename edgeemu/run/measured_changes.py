@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.cluster.devices import Compute
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import LinkFactors
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.report.formats import percent_text
 from edgeemu.report.formats import size as size_text
 

@@ -12,6 +12,7 @@ from support.drawn_shares import EVERYONE, N, some_shares
 from support.share_bounds import StepBounds
 from support.share_changes import ShareChanges
 
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies.compiled.near_code import BestOf, DescentCode, NearCode
@@ -19,7 +20,6 @@ from edgeemu.policies.compiled.share_code import NeedsCode, StepCode
 from edgeemu.policies.compiled.share_descent import NONE
 from edgeemu.policies.search.share_moves import all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.builders import LLAMA, QUICK, divided_placements, even_cluster
@@ -13,9 +12,7 @@ from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.links import Link
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
-from edgeemu.policies.compiled import watch_code
 from edgeemu.policies.compiled.watch_code import EstimatorCode
-from edgeemu.policies.view import link_matrix
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
@@ -101,18 +98,6 @@ def test_estimates_are_the_same(data: st.DataObject, smoothing: float, link: Lin
         shares = data.draw(st.lists(st.sampled_from([0.1, 0.5, 1.0]), min_size=N, max_size=N))
         for known in both:
             known.observe_states(shares, [2**30 + number] * N)
-        assert learned(both[0], base) == learned(both[1], base)
-
-
-def test_links_of_many_devices_are_computed_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (watch_code, link_matrix):
-        monkeypatch.setattr(module, "COPIED", N - 1)
-    cluster = even_cluster(N, WIRED)
-    base = seen(cluster)
-    both = [each(cluster, SPEEDS, COSTS, 0.5, base.links, {}) for each in (Estimator, EstimatorCode)]
-    for took_s in (0.1, 0.3):
-        for known in both:
-            known.observe_transits([Transit(0, 1, 9_000, 1, took_s), Transit(2, 8, 64, 2, took_s)])
         assert learned(both[0], base) == learned(both[1], base)
 
 

@@ -14,7 +14,8 @@ from edgeemu.placement.blocks import all_blocks
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import NO_LINKS, NONE_DOUBTFUL, Doubtful, LinkFactors, coded
-from edgeemu.policies.view.link_matrix import DenseMatrix, LinkMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.pair_matrix import DenseMatrix
 from edgeemu.report.rows import DecisionRow
 from edgeemu.run.decider import MOST_WAITS
 from edgeemu.run.link_trials import PATIENCE, LinkTrials

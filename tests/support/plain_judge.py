@@ -1,7 +1,7 @@
 """Judge of placements by NumPy alone, which computes each in full: the reference of machine code and its bounds."""
 
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.policies.search.share_search import ShareJudge
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.shares import ShareArrays
 

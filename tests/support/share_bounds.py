@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import BoolArray, ShareArrays
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.errors import InfeasibleError
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.placement.blocks import Block, Kind
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.placement.shipments import weight_bytes
@@ -30,9 +31,10 @@ from edgeemu.policies.search.share_proposals import ShareProposer
 from edgeemu.policies.search.share_search import ShareJudge
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.device_view import DeviceView
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.oracle import view_at
+from edgeemu.policies.view.pair_matrix import PairMatrix
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.run.plan import Plan
 

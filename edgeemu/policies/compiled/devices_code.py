@@ -5,13 +5,12 @@ from itertools import chain
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.device_speeds import AllDevices, DeviceChoice, DeviceForecasts, LayerWorks
 from edgeemu.policies.compiled.share_code import functions, functions_made
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.outlook import Outlook
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, batch_of, functions
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms
 from edgeemu.policies.compiled.share_neighbours import Base
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_runs import Around, Folded
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of

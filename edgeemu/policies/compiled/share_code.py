@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled import (
@@ -33,7 +33,7 @@ from edgeemu.policies.compiled.device_speeds import AllDevices
 from edgeemu.policies.compiled.share_fill import LinkTables, StepWorks
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.share_memory import ShareBytes, ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements

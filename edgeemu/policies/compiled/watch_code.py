@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.compiled.share_code import functions
 from edgeemu.policies.compiled.watch_courses import TURNS, AllDeviceTimes, CourseForecasts, CourseTables
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
@@ -16,8 +16,9 @@ from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import KEPT, TURN, DecisionTime, first_values
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import MOST_DEVICES, NO_LINKS, NONE_DOUBTFUL, Doubtful, Factors, LinkFactors
-from edgeemu.policies.view.link_matrix import COPIED, DenseMatrix, FloatArray, LinkMatrix, ScaledMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
+from edgeemu.policies.view.pair_matrix import COPIED, DenseMatrix, ScaledMatrix
 from edgeemu.policies.view.scaling import Scaling
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit

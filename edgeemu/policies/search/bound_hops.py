@@ -8,10 +8,10 @@ as many.
 
 import numpy as np
 
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind, ffn, proj
 from edgeemu.policies.search.part_times import PartTimes
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 
 COUPLED = 8  # devices up to which the device of the output matrix is the same at both ends of a step
 

@@ -15,13 +15,12 @@ from typing import Self
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Kind
 from edgeemu.policies.search.bound_hops import StepWithHops, hops_s, shortest
 from edgeemu.policies.search.bound_memory import SOLVED, add_memory
 from edgeemu.policies.search.mip import MixedIntegerProgram
 from edgeemu.policies.search.part_times import PartTimes
-from edgeemu.policies.view.link_matrix import FloatArray
 
 NODES = 1_000  # of the search, whose bound is proven also where it ends before its optimum
 MOST = 1e7  # of a step, in the same unit: with more, rounding would count

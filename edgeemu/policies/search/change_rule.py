@@ -27,11 +27,12 @@ from math import inf
 
 import numpy as np
 
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.compiled.devices_code import expected_devices
 from edgeemu.policies.search.partial_placement import Moved
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.outlook import STAYS
 

@@ -11,11 +11,10 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.head_split import Finish, finish
 from edgeemu.policies.search.partial_placement import PartialPlacement
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 

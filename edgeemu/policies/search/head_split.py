@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 

@@ -13,14 +13,13 @@ from math import ceil
 
 import numpy as np
 
-from edgeemu.placement.arrays import runs
+from edgeemu.placement.arrays import FloatArray, runs
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.head_moves import could_gain, resplit, stages
 from edgeemu.policies.search.layer_runs import whole_layers_room
 from edgeemu.policies.search.partial_placement import ENDS, Moved, PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import ROUNDING
 

@@ -11,13 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.compiled.layer_bounds import CARRIERS, FEW
 from edgeemu.policies.search.head_split import Split, best_split, slots
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom, sizes_of
 from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 

@@ -6,12 +6,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, head, n_shards, proj, shards
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 
 BoolArray = NDArray[np.bool_]
 

@@ -6,12 +6,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray, PlacementArrays, assign_groups
+from edgeemu.placement.arrays import FloatArray, IntArray, PlacementArrays, assign_groups
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import ends_meeting
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.held_heads import HeldHeads
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.step_time import MANY, StepTimes
 

@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts, merged
 from edgeemu.policies.search.speed_order import in_order_of_speed
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 
 KEPT = 32  # [D] partial paths that are kept for each element and device, where the paper keeps one
 CANDIDATES = 32  # [D] devices that are looked at on larger clusters

@@ -13,14 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.errors import InfeasibleError
-from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.arrays import FloatArray, IntArray, PlacementArrays
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, layer_blocks
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.device_view import MANY
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.units import SIZE
 
 

@@ -8,12 +8,11 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.head_split import cheapest_slots, slots
 from edgeemu.policies.search.partial_placement import ENDS, UNPLACED, PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.step_time import ROUNDING, StepTimes
 
 MAX_BACKTRACKS = 50

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.policies.search.share_moves import FEW_LAYERS
 from edgeemu.policies.search.share_search import ShareJudge, weight
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.shares import WITH_HEADS, BoolArray, ShareArrays
 from edgeemu_kernels.shape import ModelShape
 

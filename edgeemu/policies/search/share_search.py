@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.policies.compiled.near_code import DescentCode, NearCode
 from edgeemu.policies.compiled.share_code import NeedsCode, StepCode
 from edgeemu.policies.search.change_rule import WORTH
 from edgeemu.policies.search.share_moves import all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.share_energy import ShareEnergy
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_needs import FindsNeeds, Requirements, ShareNeeds

@@ -7,12 +7,11 @@ time on links: those of single blocks differ by so much more that nearly all mov
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.held_heads import HeldHeads
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.step_time import MANY, ROUNDING
 

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.search.pipeline_stages import Stage, StageCosts
-from edgeemu.policies.view.link_matrix import FloatArray
 
 
 class _Tables(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from edgeemu.placement.arrays import PlacementArrays
+from edgeemu.placement.arrays import FloatArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.compiled.layer_code import PayRules, layer_tables, others_could_pay
@@ -24,7 +24,6 @@ from edgeemu.policies.search.one_layer import RING, best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import half_that_pays
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import found_placement, union_fits
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeemu.errors import EdgeemuError, InfeasibleError
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.placement.blocks import EMBED, LM_HEAD, Block, Kind, ffn, proj
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.memory import Usage, usages
@@ -18,7 +19,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.placement.work import Work, roofline_s
 from edgeemu.policies.view.device_view import DeviceView, no_room
 from edgeemu.policies.view.link_factors import Factors
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.message_prices import priced
 from edgeemu.policies.view.outlook import STAYS, Outlook
 from edgeemu.units import SIZE
@@ -104,8 +105,9 @@ class ClusterView:
     given: Placement | None = None  # what the scenario writes as its placement
     j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all devices on the path; None: not known
     by_layer: Costs | None = None  # where layers have different formats: the costs of each
-    # Placements that a search has found to fit: nobody counts their memory again.
-    fitting: list[Placement] = field(default_factory=list, init=False, compare=False)
+    fitting: list[Placement] = field(
+        default_factory=list, init=False, compare=False
+    )  # as a search has found
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "links", priced(self.links, self.message_ends))

@@ -14,14 +14,14 @@ import numpy as np
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.history import DecisionTime, History
 from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, Factors, LinkFactors
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.operation_times import OperationTimes
 from edgeemu.policies.view.outlook import Outlook
 from edgeemu.policies.view.scaling import Scaling

@@ -32,9 +32,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.link_factors import MOST_DEVICES, LinkFactors, codes_of
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 
 TURN = 1.25  # a time that has changed by this factor from the extreme before

@@ -11,9 +11,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.link_factors import NO_LINKS, NONE_DOUBTFUL, Doubtful, Factors, LinkFactors, codes_of, find
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.scaling import NO_NUMBER, PairNumbers, Scaling, in_order
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.network import Transit

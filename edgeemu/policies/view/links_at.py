@@ -5,15 +5,10 @@ from collections.abc import Collection
 from functools import partial
 
 from edgeemu.cluster.cluster import Cluster
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.policies.view.link_factors import LinkFactors, Pair
-from edgeemu.policies.view.link_matrix import (
-    ComputedMatrix,
-    FloatArray,
-    LinkMatrix,
-    PairMatrix,
-    Pairwise,
-    one_by_one,
-)
+from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.pair_matrix import ComputedMatrix, PairMatrix, Pairwise, one_by_one
 
 FOLLOWED = 64  # devices up to which every link is looked at of a cluster whose links all vary
 LEAST_S = 1e-9  # a delay that is as good as none

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.link_factors import Factors
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.pair_matrix import PairMatrix
 from edgeemu.policies.view.scaling import Scaling
 
 

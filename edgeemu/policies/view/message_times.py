@@ -7,10 +7,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.held_heads import HeldHeads
-from edgeemu.policies.view.link_matrix import FloatArray
 
 
 def taken_in(

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeemu.cluster.devices import Compute
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.program import Op
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.timeline.columns import table
 from edgeemu.timeline.executed import ExecutedOps, OpColumns
 from edgeemu.timeline.operation_sizes import work_kinds

@@ -5,9 +5,8 @@ What each device receives is exact; that it all comes from the device that gives
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.shares import ShareArrays
 

@@ -4,8 +4,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_runs import Folded

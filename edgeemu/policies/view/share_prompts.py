@@ -6,7 +6,7 @@ get it by an AllGather, all others from each device by itself.
 
 import numpy as np
 
-from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.placement.arrays import FloatArray
 from edgeemu.policies.view.share_passage import Passage, ShareStep
 from edgeemu.policies.view.share_ring import Rings, RingTimes
 from edgeemu.policies.view.share_steps import step_of

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.operation_costs import NORM_OPERATIONS
 from edgeemu.placement.work import Work
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.shares import BoolArray
 
 Alone = Callable[[Work], FloatArray]  # times of a work on each device: [n]

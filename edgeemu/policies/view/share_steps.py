@@ -7,8 +7,7 @@ keep processors busy, it does so for equal devices, and nearly elsewhere. Prompt
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
-from edgeemu.policies.view.link_matrix import FloatArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.message_times import taken_in
 from edgeemu.policies.view.share_passage import Passage, ShareStep
 from edgeemu.policies.view.share_times import ShareTimes

@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.message_times import MessageTimes
 from edgeemu.policies.view.share_ring import RingTimes
 

@@ -18,14 +18,13 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.arrays import FloatArray, IntArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement
 from edgeemu.placement.work import Work
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.held_heads import HeldHeads
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.message_times import BusyHeads
 from edgeemu.policies.view.same import Same
 

@@ -8,11 +8,10 @@ from math import expm1
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import largest_log_change
-from edgeemu.policies.view.link_matrix import FloatArray
 
 STILL = 0.01  # as much as a change must gain at least (`search.change_rule.WORTH`)
 

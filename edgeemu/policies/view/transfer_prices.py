@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray
+from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import MESSAGE_HEADER_BYTES
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray, LinkMatrix, PairMatrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.pair_matrix import PairMatrix
 
 
 class TransferPrices(NamedTuple):

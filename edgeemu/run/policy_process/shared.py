@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.topology import Line, Mesh, Star
-from edgeemu.policies.view.link_matrix import ComputedMatrix, DenseMatrix
+from edgeemu.policies.view.pair_matrix import ComputedMatrix, DenseMatrix
 
 _SHARED = (Cluster, Mesh, Line, Star, ComputedMatrix, DenseMatrix)  # never changed once they are made
 

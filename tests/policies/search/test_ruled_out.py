@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, busy_mesh, near_mesh, placements, shapes, uneven_mesh, with_workload
 
-from edgeemu.placement.arrays import PlacementArrays
+from edgeemu.placement.arrays import FloatArray, PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import PhysicalCosts
 from edgeemu.policies import resource_aware
@@ -15,7 +15,6 @@ from edgeemu.policies.search.head_moves import could_gain, resplit, stages
 from edgeemu.policies.search.head_split import best_split, finish, slot_prices, slots
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.cluster_view import ClusterView
-from edgeemu.policies.view.link_matrix import FloatArray
 from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view

@@ -12,9 +12,10 @@ from edgeemu.cluster.cluster import Cluster
 from edgeemu.cluster.devices import Compute
 from edgeemu.cluster.draw.cluster import draw as draw_cluster
 from edgeemu.cluster.links import Link
-from edgeemu.policies.view import link_matrix
-from edgeemu.policies.view.link_matrix import LinkMatrix, PairMatrix
+from edgeemu.policies.view import link_matrix, pair_matrix
+from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.links_at import links_at
+from edgeemu.policies.view.pair_matrix import PairMatrix
 from edgeemu.policies.view.scaling import in_order
 from edgeemu.scenario.load import parse_scenario
 
@@ -91,9 +92,14 @@ def test_scaled_links_are_the_nominal_ones_times_the_factors(
     data: st.DataObject, cluster: Cluster, factors: dict[tuple[int, int], tuple[float, float]], stored: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        if stored != "copied":
-            patch.setattr(link_matrix, "COPIED" if stored == "rows" else "ALL_AT_ONCE", N - 1)
+        if stored == "rows":
+            patch.setattr(pair_matrix, "COPIED", N - 1)
+        elif stored != "copied":
+            patch.setattr(link_matrix, "ALL_AT_ONCE", N - 1)
         scaled = LinkMatrix.of(cluster).scaled(factors)
+        if again := data.draw(st.lists(st.sampled_from(PAIRS), unique=True)):  # among them and not
+            scaled = scaled.scaled(dict.fromkeys(again, (2.0, 0.5)))
+            factors = factors | {pair: (2.0 * a, 0.5 * b) for pair in again for a, b in [factors.get(pair, (1.0, 1.0))]}
         one = (1.0, 1.0)
         chosen = np.array(data.draw(st.lists(st.integers(0, N - 1), unique=True)), np.int64)
         expected = [[0.0 if a == b else scaled.delay_s.pair(a, b) for b in range(N)] for a in chosen.tolist()]
