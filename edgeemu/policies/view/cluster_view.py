@@ -105,9 +105,7 @@ class ClusterView:
     given: Placement | None = None  # what the scenario writes as its placement
     j_per_bit: EnergyPerBit = _no_energy  # from one device to another, of all devices on the path; None: not known
     by_layer: Costs | None = None  # where layers have different formats: the costs of each
-    fitting: list[Placement] = field(
-        default_factory=list, init=False, compare=False
-    )  # as a search has found
+    fitting: list[Placement] = field(default_factory=list, init=False, compare=False)  # as a search has found
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "links", priced(self.links, self.message_ends))
