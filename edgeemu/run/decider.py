@@ -110,15 +110,15 @@ class Decider:
         links, view = self._explorer.due(doubtful), self._watcher.trials.corrected(view)
         if not self._worth_asking(view):
             return None
+        still = self._kept if self._is_still(view) else 0
+        if still or self._refused is not None or self._earlier:
+            view = view.noted(refused=self._refused, still=still, earlier=self._earlier)
         self._asked_for_links = len(links) > 0 and turns_of_layers(view) > 1  # both questions together take too long
         if self._asked_for_links:
             kept = Decision(current, step, due.at_s, 0.0)
             measured, decision = await self._explore(policy, hopeful(view, links), kept, links)
             self._explorer.asked(links, measured, doubtful)
             return decision
-        still = self._kept if self._is_still(view) else 0
-        if still or self._refused is not None or self._earlier:
-            view = view.noted(refused=self._refused, still=still, earlier=self._earlier)
         answer = next_decision(policy, view, current, self._rules.decision_limit_s, self.alarm)
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
