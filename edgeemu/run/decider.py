@@ -10,7 +10,6 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies import STEADY, Policy
 from edgeemu.policies.search.expected_gain import expected_gain
-from edgeemu.policies.search.local_moves import turns_of_layers
 from edgeemu.policies.view.cluster_view import ClusterView, Refusal
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, coded, find, pairs_of
 from edgeemu.policies.view.migration_memory import refusing_devices
@@ -104,7 +103,8 @@ class Decider:
         view = await self._watcher.view(going_on, due.at_s, self._tokens_between, moved=moved)
         view = without(view, self.gone)
         self._note_left(current)
-        if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
+        other_memory = bool((view.memory_bytes != self.asked.memory_bytes).any())
+        if other_memory:
             self._refused = None
         doubtful = self._watcher.doubtful(view.outlook)
         links, view = self._explorer.due(doubtful), self._watcher.trials.corrected(view)
@@ -113,10 +113,9 @@ class Decider:
         still = self._kept if self._is_still(view) else 0
         if still or self._refused is not None or self._earlier:
             view = view.noted(refused=self._refused, still=still, earlier=self._earlier)
-        self._asked_for_links = len(links) > 0 and turns_of_layers(view) > 1  # both questions together take too long
+        self._asked_for_links = len(links) > 0 and not (self._waited or other_memory)  # which are more urgent
         if self._asked_for_links:
-            kept = Decision(current, step, due.at_s, 0.0)
-            measured, decision = await self._explore(policy, hopeful(view, links), kept, links)
+            measured, decision = await self._explore(policy, hopeful(view, links), current, due, links)
             self._explorer.asked(links, measured, doubtful)
             return decision
         answer = next_decision(policy, view, current, self._rules.decision_limit_s, self.alarm)
@@ -141,12 +140,7 @@ class Decider:
             where = f"sequence {step.sequence}, step {step.step}"
             why = f"{self._plan.policy} was not asked again after {where}: no answer {PATIENCE} times in a row"
             self._rows.append(DecisionRow(*step[:2], "given up", None, None, why))
-        decision = Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
-        if not len(links) or wanted is not current:
-            return decision
-        measured, decision = await self._explore(policy, hopeful(view, links), decision, links)
-        self._explorer.asked(links, measured, doubtful)
-        return decision
+        return Decision(answer.placement, step, due.at_s + charged_s, answer.took_s)
 
     async def _waits_for_links(
         self, view: ClusterView, doubtful: Doubtful, current: Placement, wanted: Placement, due: Due
@@ -233,22 +227,22 @@ class Decider:
         return anew.placements, at_s + charged_s
 
     async def _explore(
-        self, policy: Policy | SeparatePolicy, hope: ClusterView, decision: Decision, links: IntArray
+        self, policy: Policy | SeparatePolicy, hope: ClusterView, current: Placement, due: Due, links: IntArray
     ) -> tuple[IntArray, Decision]:
         """Have links measured that the policy would use were they as the scenario has them. Return them, too.
 
         `links`: their codes, which ascend.
         """
-        current, step, at_s, took_s = decision
+        step = due.step
         answer = next_decision(policy, hope, current, self._rules.decision_limit_s, self.alarm)
         charged_s = self._charged_s(policy, hope, current, answer)
-        at_s += charged_s
+        at_s = due.at_s + charged_s
         self._rows.append(DecisionRow(*step[:2], "explored", answer.took_s, charged_s, answer.problem))
         wanted = NO_LINKS
         if answer.placement is not current:
             wanted = links[find(links, coded(self._used(current, answer.placement)))[1]]
             await self._devices.probe(pairs_of(wanted), step, at_s)
-        return wanted, Decision(current, step, at_s, took_s + answer.took_s)
+        return wanted, Decision(current, step, at_s, answer.took_s)
 
     def _used(self, old: Placement, new: Placement) -> set[Pair]:
         """Return the links that a new placement's steps, and the moves to it, use."""

@@ -2,8 +2,8 @@
 
 A policy leaves a link that has become slow, and from then on nothing measures it. So the policy is asked now and then
 what it would do if the link were as the scenario has it: if it would use the link, the link is measured with a few
-bytes. As long as it is still slow, or the policy does not want it, the time to the next question doubles. On clusters
-so large that the heads of layers have turns, the question has one, too: what to do now is asked a token later.
+bytes. As long as it is still slow, or the policy does not want it, the time to the next question doubles. The question
+takes the place of a decision: what to do now is asked a token later.
 """
 
 from typing import NamedTuple, Self

@@ -25,6 +25,28 @@ def round_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
     return max(t.sequences * longest_s, alone_s)
 
 
+def least_round_s(t: StepTables, b: Batch, which: int) -> float:
+    """Lower bound of a round of one placement, by what the most loaded device computes; 0 of one sequence."""
+    if t.sequences == 1:
+        return 0.0
+    longest_s = 0.0
+    for a in range(t.n):
+        busy_s = t.embed_s[a] if a == b.embed[which] else 0.0
+        busy_s += t.lm_head_s[a] if a == b.lm_head[which] else 0.0
+        for run in range(b.n_runs):
+            at, layers = which * b.n_runs + run, b.lengths[run]
+            heads, units, proj = b.heads[at * t.n + a], b.units[at * t.n + a], b.proj[at]
+            busy_s += layers * t.heads_s[a * t.row + heads]
+            if proj < 0:
+                busy_s += layers * t.columns_s[a * t.row + heads]
+            elif proj == a:
+                busy_s += layers * t.proj_s[a]
+            whole = units == t.units_row - 1
+            busy_s += layers * (t.ffn_s[a] if whole else t.units_s[a * t.units_row + units])
+        longest_s = max(longest_s, busy_s)
+    return t.sequences * longest_s
+
+
 def rounds(t: StepTables, b: Batch, w: Scratch, count: int, times_s: Floats) -> None:
     """Compute the rounds of the first placements of a batch: [count]."""
     begin_batch(b, w)
