@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import llvmlite
 from llvmlite import binding
@@ -15,23 +15,14 @@ from llvmlite import binding
 from edgeemu_kernels.object_cache import kept, key_of
 
 
-class Options(NamedTuple):
-    """How LLVM optimises a module."""
-
-    loops: bool = True  # make several turns of a loop at a time, which takes longer to compile
-    inlined: int | None = None  # size of functions, as LLVM counts it, up to which they are written where called
-
-
-USUAL = Options()
-
-
-def compile_module(source: Iterable[str | bytes], text: Callable[[], str], options: Options = USUAL) -> Any:
+def compile_module(source: Iterable[str | bytes], text: Callable[[], str], *, loops: bool = True) -> Any:
     """Compile a module for this processor, and return the engine that owns the machine code.
 
     What has been compiled before is read from disk, by its source: its name, and all that `text` makes it from.
+    `loops`: make several turns of a loop at a time, which takes longer to compile.
     """
-    key = key_of([llvmlite.__version__, *map(str, (sys.version, _host(), options)), *source])
-    return _loaded(kept(key, lambda: _object_code(text(), options)))
+    key = key_of([llvmlite.__version__, *map(str, (sys.version, _host(), loops)), *source])
+    return _loaded(kept(key, lambda: _object_code(text(), loops=loops)))
 
 
 def sources(functions: Iterable[Callable[..., object]] = ()) -> Iterator[str | bytes]:
@@ -68,15 +59,13 @@ def _machine() -> Any:
     return binding.Target.from_triple(triple).create_target_machine(cpu=name, features=features, opt=3, jit=True)
 
 
-def _object_code(text: str, options: Options) -> bytes:
+def _object_code(text: str, *, loops: bool) -> bytes:
     """Compile the text of a module."""
     machine = _machine()
     parsed = binding.parse_assembly(text)
     parsed.verify()
-    tuning = binding.create_pipeline_tuning_options(speed_level=2 if options.loops else 1)
-    if options.inlined is not None:
-        tuning.inlining_threshold = options.inlined
-    tuning.loop_unrolling = tuning.loop_vectorization = tuning.loop_interleaving = options.loops
+    tuning = binding.create_pipeline_tuning_options(speed_level=2 if loops else 1)
+    tuning.loop_unrolling = tuning.loop_vectorization = tuning.loop_interleaving = loops
     passes = binding.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(parsed, passes)
     code: bytes = machine.emit_object(parsed)

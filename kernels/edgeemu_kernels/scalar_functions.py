@@ -6,9 +6,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from edgeemu_kernels.object_code import Options, compile_module, sources
-
-INLINED = 50  # takes 9 % less to compile than LLVM's own limit, and is as quick
+from edgeemu_kernels.object_code import compile_module, sources
 
 
 class MachineCode:
@@ -16,8 +14,8 @@ class MachineCode:
 
     def __init__(self, *functions: Callable[..., object]) -> None:
         names = [_symbol(function) for function in functions]
-        options = Options(loops=False, inlined=INLINED)
-        self._engine = compile_module([*names, *sources(functions)], lambda: _text(functions), options)  # owns the code
+        source = [*names, *sources(functions)]
+        self._engine = compile_module(source, lambda: _text(functions), loops=False)  # owns the machine code
         self._types: dict[Any, Any] = {int: ctypes.c_int64, float: ctypes.c_double, type(None): None}
 
     def __getitem__(self, function: Callable[..., object]) -> Callable[..., Any]:

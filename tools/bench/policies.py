@@ -79,18 +79,25 @@ OVERLOADED = "devices[0].load={uniform: {low: 0 %, high: 95 %}, every: 20 s}"
 LITTLE = "devices[0].memory={lognormal: {low: 2 GB, high: 4 GB}}"
 SEVERAL = ("workload.concurrency=3", "workload.prompts=[{tokens: 20}, {tokens: 30}, {tokens: 10}]")
 EACH_TOKEN = ("decisions={interval: 1, time: 0 s}", "events=[]")
+MESSAGES = "devices[0].message_overhead=50 us"
+JITTER = "network.default.jitter=0.5 ms"
 ON_FLASH = ("migration.weights_on_flash=true", "migration.flash_bandwidth=3 GB/s")
 DECISIONS = (
     Timed("one layer", "one-layer-25.yaml", 1.0),
     Timed("one layer, heavy load", "one-layer-25.yaml", 1.0, (HEAVY,)),
     Timed("one layer, blocks move", "one-layer-25.yaml", 1.0, (*ON_FLASH, HEAVY), ALONE),
     Timed("one layer, divided", "one-layer-25.yaml", 1.0, ("sharding.divide=true", *ON_FLASH, HEAVY), ALONE),
+    Timed("one layer, 3 sequences", "one-layer-25.yaml", 1.0, (*SEVERAL, HEAVY), ALONE),
+    Timed("one layer, messages cost", "one-layer-25.yaml", 1.0, (MESSAGES, HEAVY), ALONE),
+    Timed("one layer, jitter", "one-layer-25.yaml", 1.0, (JITTER, HEAVY), ALONE),
     Timed("divided, shares move", "slowdown.yaml", 4.0, (*EACH_TOKEN, HEAVY), ALONE),
     Timed("80 layers", "thousand.yaml", 50.0, part=0.05),
     Timed("80 layers, loaded", "thousand.yaml", 50.0, (*ON_FLASH, OVERLOADED), part=0.05),
     Timed("80 layers, heads move", "thousand.yaml", 50.0, ON_FLASH, part=0.05, slowing=8),
     Timed("80 layers, little memory", "thousand.yaml", 50.0, (*ON_FLASH, LITTLE), ALONE, part=0.12, slowing=18),
     Timed("80 layers, 3 sequences", "thousand.yaml", 50.0, (*ON_FLASH, *SEVERAL), ALONE, part=0.05, slowing=8),
+    Timed("80 layers, messages cost", "thousand.yaml", 50.0, (*ON_FLASH, MESSAGES), ALONE, part=0.05, slowing=8),
+    Timed("80 layers, jitter", "thousand.yaml", 50.0, (*ON_FLASH, JITTER), ALONE, part=0.05, slowing=8),
 )
 
 

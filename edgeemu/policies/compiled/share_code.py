@@ -1,6 +1,6 @@
 """Placements on chosen devices, looked at by machine code: what NumPy computes, in a fraction of its time.
 
-LLVM makes the code in a second when it is first asked for, and it is kept on disk (`edgeemu_kernels.object_cache`).
+LLVM makes the code in two seconds when it is first asked for, and it is kept on disk (`edgeemu_kernels.object_cache`).
 """
 
 from functools import cache, lru_cache
