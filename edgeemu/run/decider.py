@@ -103,21 +103,23 @@ class Decider:
         view = await self._watcher.view(going_on, due.at_s, self._tokens_between, moved=moved)
         view = without(view, self.gone)
         self._note_left(current)
-        other_memory = bool((view.memory_bytes != self.asked.memory_bytes).any())
-        if other_memory:
+        if self._refused is not None and (view.memory_bytes != self.asked.memory_bytes).any():
             self._refused = None
         doubtful = self._watcher.doubtful(view.outlook)
-        links, view = self._explorer.due(doubtful), self._watcher.trials.corrected(view)
+        links = self._explorer.due(doubtful, self._tokens_between)
+        after_question, self._asked_for_links = self._asked_for_links, False
+        view = self._watcher.trials.corrected(view)
         if not self._worth_asking(view):
             return None
         still = self._kept if self._is_still(view) else 0
         if still or self._refused is not None or self._earlier:
             view = view.noted(refused=self._refused, still=still, earlier=self._earlier)
-        self._asked_for_links = len(links) > 0 and not (self._waited or other_memory)  # which are more urgent
-        if self._asked_for_links:
+        if len(links) and not (after_question or self._waited) and all_fits(view, current):
+            self._asked_for_links = True
             measured, decision = await self._explore(policy, hopeful(view, links), current, due, links)
             self._explorer.asked(links, measured, doubtful)
             return decision
+        self.asked, self._unasked = view, 0
         answer = next_decision(policy, view, current, self._rules.decision_limit_s, self.alarm)
         charged_s = self._charged_s(policy, view, current, answer)
         event = "cut" if answer.cut else "decided"
@@ -312,7 +314,5 @@ class Decider:
         """Return whether something has changed beyond the threshold since the last question, or that is long ago."""
         self._unasked += 1
         before, threshold = self.asked, self._rules.threshold
-        if threshold and not self._waited and self._unasked < REASKED and not changed_by_more(before, view, threshold):
-            return False
-        self.asked, self._unasked = view, 0
-        return True
+        seldom = threshold and not self._waited and self._unasked < REASKED
+        return not seldom or changed_by_more(before, view, threshold)

@@ -17,6 +17,7 @@ from edgeemu.placement.program import Program
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, LinkFactors, codes_of, find
 
+KEPT = 64  # turns of which the tokens are known: more than `MOST_TOKENS`
 FIRST_TOKENS, MOST_TOKENS = 4, 16  # from a measurement of a link, or a question about it, to the next question
 
 Pair = tuple[int, int]  # source, target
@@ -40,15 +41,20 @@ class Explorer:
     """Chooses links to ask the policy for, each after twice as long as before."""
 
     def __init__(self, interval_tokens: int) -> None:
+        """`interval_tokens`: of each sequence from a turn to the next, for those that nobody has counted."""
         self._interval_tokens = interval_tokens
+        self._passed = [0]  # tokens of each sequence up to the last few turns
         self._waits = _Waits.new(NO_LINKS)
 
-    def due(self, doubtful: Doubtful) -> IntArray:
+    def due(self, doubtful: Doubtful, tokens: int) -> IntArray:
         """Return the links to ask for, as codes, ascending; to be called at each decision.
+
+        `tokens`: of each sequence since the one before.
 
         They are none unless one has waited for its time. Then they are also those that have waited for half of theirs:
         both directions of a link become slow together, and a policy may want both or none.
         """
+        self._passed = [*self._passed[-KEPT:], self._passed[-1] + tokens]
         before = self._waits
         if not np.array_equal(before.links, doubtful.links):
             self._waits = _Waits.new(doubtful.links)
@@ -57,11 +63,18 @@ class Explorer:
                 mine[at[known]] = theirs[known]
         if not len(doubtful.links):
             return NO_LINKS
-        _, tokens, asked_at, under_way = self._waits
+        _, most_tokens, asked_at, under_way = self._waits
         measured = doubtful.turns < asked_at  # meanwhile
         asked_at[measured], under_way[measured] = 0, False
-        waited = np.where(under_way, 0.0, (doubtful.turns - asked_at) * self._interval_tokens / tokens)
+        waited = np.where(under_way, 0.0, self._tokens_of(doubtful.turns - asked_at) / most_tokens)
         return doubtful.links[waited >= 0.5] if waited.max() >= 1.0 else NO_LINKS
+
+    def _tokens_of(self, turns: IntArray) -> IntArray:
+        """Tokens of each sequence in so many turns up to this one: [n] -> [n]."""
+        known = np.minimum(turns, len(self._passed) - 1)
+        passed = np.array(self._passed)
+        tokens: IntArray = passed[-1] - passed[-1 - known] + (turns - known) * self._interval_tokens
+        return tokens
 
     def asked(self, links: IntArray, measuring: IntArray, doubtful: Doubtful) -> None:
         """Note that the policy was asked for links, of which some are being measured now: codes, which ascend."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeemu_kernels.arrays import Array, Turns, address, address_of, data_of
 from edgeemu_kernels.compiled_sizes import attention_scratch
-from edgeemu_kernels.object_code import compile_module, sources
+from edgeemu_kernels.object_code import compile_module
 
 
 def _text() -> str:
@@ -23,7 +23,7 @@ def _text() -> str:
     return str(every_kernel())
 
 
-_ENGINE = compile_module([__name__, *sources()], _text)  # owns the machine code
+_ENGINE = compile_module(__name__, _text)  # owns the machine code
 
 
 def _function(name: str, pointers: int, counts: int, numbers: int = 0) -> Any:

@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-MOST_KEPT = 64  # files, the newest: some megabytes
+MOST_KEPT = 64  # files, those used last: some megabytes
 SUFFIX = ".o"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:
     """Return where object code is kept. Raises RuntimeError if the user has no home."""
-    own = environment.get("EDGEEMU_CACHE_DIR")
+    own, shared = environment.get("EDGEEMU_CACHE_DIR"), environment.get("XDG_CACHE_HOME", "")
     if own:
         return Path(own)
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeemu"
+    return (Path(shared) if shared.startswith("/") else Path.home() / ".cache") / "edgeemu"
 
 
 def key_of(parts: Iterable[str | bytes]) -> str:
@@ -36,8 +36,8 @@ def key_of(parts: Iterable[str | bytes]) -> str:
     return digest.hexdigest()
 
 
-def kept(key: str, make: Callable[[], bytes]) -> bytes:
-    """Return object code by its key: as it was kept, else as `make` makes it, which is then kept."""
+def kept(key: str, make: Callable[[], bytes], is_right: Callable[[], bool]) -> bytes:
+    """Return object code by its key: as it was kept, else as `make` makes it, which is then kept if it is right."""
     try:
         directory = _private(cache_directory(os.environ))
     except (OSError, RuntimeError):
@@ -46,24 +46,36 @@ def kept(key: str, make: Callable[[], bytes]) -> bytes:
     found = _read(path)
     if found is None:
         found = make()
-        with suppress(OSError):  # no room: it only takes longer the next time
-            _write(path, found)
+        if is_right():
+            with suppress(OSError):  # no room: it only takes longer the next time
+                _write(path, found)
     return found
 
 
 def _private(directory: Path) -> Path:
     """Make a directory that only this user can write. Raises OSError if it is another's: that could hold any code."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.stat()
-    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
-        raise PermissionError(f"{directory} can be written by others")
+    if not directory.exists():
+        above = next(each for each in directory.parents if each.exists())
+        if above.stat().st_uid != os.geteuid() and not os.environ.get("EDGEEMU_CACHE_DIR"):
+            raise PermissionError(f"{above} is another user's home")  # after sudo: the directory would be root's
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_alone(directory.stat(), directory)
     return directory
 
 
+def _check_alone(found: os.stat_result, path: Path) -> None:
+    """Raise PermissionError if others than this user can write a file or directory."""
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise PermissionError(f"{path} can be written by others")
+
+
 def _read(path: Path) -> bytes | None:
-    """Content of a file that is complete."""
+    """Content of a file that is complete and this user's alone; it then counts as just written."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            _check_alone(os.fstat(file.fileno()), path)
+            content = file.read()
+            os.utime(file.fileno())
     except OSError:
         return None
     digest, code = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
@@ -71,7 +83,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, code: bytes) -> None:
-    """Write a file in one step, whoever else writes it, and remove those that nobody has written for longest."""
+    """Write a file in one step, whoever else writes it, and remove those that nobody has used for longest."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=SUFFIX, delete=False) as file:
         try:
             file.write(hashlib.sha256(code).digest() + code)

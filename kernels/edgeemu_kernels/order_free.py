@@ -17,7 +17,7 @@ import numpy as np
 from edgeemu_kernels.arrays import Array, Crossing, Floats, address, data_of
 from edgeemu_kernels.codecs import machine_code
 from edgeemu_kernels.compiled_sizes import FEW_ROWS
-from edgeemu_kernels.object_code import compile_module, sources
+from edgeemu_kernels.object_code import compile_module
 from edgeemu_kernels.packed import Matrix, PackedMatrix, Stored, matrix_of, rows_of, rows_of_a_piece, unpack
 from edgeemu_kernels.precision import NumberFormat
 
@@ -35,7 +35,7 @@ def _text() -> str:
     return str(order_free_kernels(GRID_BITS))
 
 
-_ENGINE = compile_module([__name__, *sources()], _text, loops=False)  # owns the machine code
+_ENGINE = compile_module(__name__, _text, loops=False)  # owns the machine code
 
 
 def _function(name: str, counts: int) -> Any:

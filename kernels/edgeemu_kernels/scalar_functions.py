@@ -6,16 +6,15 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from edgeemu_kernels.object_code import compile_module, sources
+from edgeemu_kernels.object_code import compile_module
 
 
 class MachineCode:
     """Functions compiled for this processor: called with numbers, and addresses of arrays and of packed tuples."""
 
     def __init__(self, *functions: Callable[..., object]) -> None:
-        names = [_symbol(function) for function in functions]
-        source = [*names, *sources(functions)]
-        self._engine = compile_module(source, lambda: _text(functions), loops=False)  # owns the machine code
+        name = " ".join(map(_symbol, functions))
+        self._engine = compile_module(name, lambda: _text(functions), functions, loops=False)  # owns the machine code
         self._types: dict[Any, Any] = {int: ctypes.c_int64, float: ctypes.c_double, type(None): None}
 
     def __getitem__(self, function: Callable[..., object]) -> Callable[..., Any]:

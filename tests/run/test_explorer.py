@@ -29,7 +29,7 @@ def doubtful(since: dict[Pair, int]) -> Doubtful:
 
 
 def due(explorer: Explorer, since: dict[Pair, int]) -> set[Pair]:
-    return set(pairs_of(explorer.due(doubtful(since))))
+    return set(pairs_of(explorer.due(doubtful(since), 1)))
 
 
 def asked_for(explorer: Explorer, links: set[Pair], measuring: Collection[Pair], since: dict[Pair, int]) -> None:

@@ -1,6 +1,7 @@
 """A link that was left because it became slow is measured while nothing uses it, and used again when it is good."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import uvloop
@@ -33,6 +34,12 @@ def wary(view: ClusterView, current: Placement | None) -> Placement:
     assert current is not None
     place = int(view.delay_s(0, 1) < 0.004)
     return current if current.owner[BLOCK] == place else current.moved([BLOCK], place)
+
+
+def content(view: ClusterView, current: Placement | None) -> Placement:
+    """One block on device 1 until its link is slow, then everything on device 0, for ever."""
+    assert current is not None
+    return current if view.delay_s(0, 1) < 0.004 or not current.owner[BLOCK] else current.moved([BLOCK], 0)
 
 
 def wary_plan(*changes: str) -> Plan:
@@ -71,13 +78,11 @@ def test_a_link_that_recovers_is_used_again() -> None:
 def test_a_link_that_the_policy_does_not_want_costs_few_questions() -> None:
     asked = []
 
-    def content(view: ClusterView, current: Placement | None) -> Placement:
-        """One block on device 1 until its link is slow, then everything on device 0, for ever."""
-        assert current is not None
+    def counted(view: ClusterView, current: Placement | None) -> Placement:
         asked.append(view.past)
-        return current if view.delay_s(0, 1) < 0.004 or not current.owner[BLOCK] else current.moved([BLOCK], 0)
+        return content(view, current)
 
-    run = simulated(replace(wary_plan(), decide=content))
+    run = simulated(replace(wary_plan(), decide=counted))
     decided = [row for row in run.recorded.rows["decisions"] if row.event == "decided"]
     explored = explored_at(run)
     assert [target for _, target in moved_at(run)] == ["a"]
@@ -133,3 +138,40 @@ def test_a_link_that_is_bad_from_the_start_on_is_not_forgotten() -> None:
     ((step, target),) = moved_at(run)
     assert target == "b-1"
     assert GOOD < step <= GOOD + 16, "it is measured again"
+
+
+@pytest.mark.parametrize("interval", [1, 4, 8, 16])
+def test_a_question_puts_a_decision_off_by_a_token_whatever_the_interval(interval: int) -> None:
+    stays_slow = f"events=[{{at_token: {SLOW}, link: [a, b-1], delay: 6 ms}}]"
+    plan = wary_plan("workload.max_tokens=57", f"decisions.interval={interval}", stays_slow)
+    run = simulated(replace(plan, decide=content))
+    rows = [(row.step, row.event) for row in run.recorded.rows["decisions"] if row.event in ("decided", "explored")]
+    explored = [step for step, event in rows if event == "explored"]
+    assert 2 <= len(explored) <= 5
+    assert all((step + 1, "decided") in rows for step in explored if step < rows[-1][0])
+    assert all(later - earlier >= 8 for earlier, later in pairwise(explored)), "tokens are counted, not turns"
+
+
+@pytest.mark.parametrize("interval", [1, 4])
+def test_a_question_does_not_take_a_change_beyond_the_threshold_for_known(interval: int) -> None:
+    changes = (
+        f"events=[{{at_token: {SLOW}, link: [a, b-1], delay: 6 ms}}, {{at_token: 14, device: a, speed: 33 %}}]",
+        *("decisions.threshold=0.2", f"decisions.interval={interval}"),
+    )
+    seen = list[float]()
+
+    def watching(view: ClusterView, current: Placement | None) -> Placement:
+        seen.append(float(view.flops_per_s[0]))
+        return content(view, current)
+
+    run = simulated(replace(wary_plan(*changes), decide=watching))
+    rows = [(row.step, row.event) for row in run.recorded.rows["decisions"] if row.event in ("decided", "explored")]
+    told = next(at for at, speed in enumerate(seen) if speed < 0.5 * seen[0])
+    step, event = rows[told]
+    assert event == "explored", "both are due"
+    assert rows[told + 1] == (step + 1, "decided")
+
+
+def test_memory_that_varies_puts_no_question_off() -> None:
+    varies = "devices[1].memory_load={uniform: {low: 0 %, high: 20 %}, every: 1 ms}"
+    assert moved_at(simulated(wary_plan(varies))) == moved_at(simulated(wary_plan()))

@@ -39,7 +39,7 @@ def compiled(form: NumberFormat) -> Compiled | None:
     if not can_convert_halves():
         return None  # LLVM would call a function of a library that is not there
     text = assembly(form)
-    engine = compile_module([text], lambda: text)
+    engine = compile_module(text, lambda: text)
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     of_products = pointer, count, count, pointer, count, pointer, count
     product = ctypes.CFUNCTYPE(None, *of_products)
