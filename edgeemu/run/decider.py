@@ -79,7 +79,7 @@ class Decider:
     def count_token(self, open_sequences: int) -> bool:
         """Count a sampled token. Return whether it is time to decide: one decision interval of every sequence.
 
-        While a change waits for links, one token of each is.
+        While a change waits for links, and after a question about some, one token of each is.
         """
         self._tokens += 1
         turn = self._tokens >= self._tokens_between * open_sequences

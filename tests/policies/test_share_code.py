@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, near_mesh, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
+from support.plain_judge import PlainJudge
 from support.share_bounds import StepBounds
 from support.share_changes import ShareChanges
 
@@ -27,7 +28,6 @@ from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements, ShareNeeds
 from edgeemu.policies.view.share_runs import Folded
-from edgeemu.policies.view.share_steps import step_of
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
@@ -36,16 +36,21 @@ MAKERS = NearCode, ShareChanges
 MESSAGE_ENDS = (0.0, 0.0), (1e-4, 0.0), (5e-5, 3e-8)  # seconds that a message, and each of its bytes, takes a device
 
 
-def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
-    mesh = uneven_mesh(N, data.draw(st.integers(0, 2**32)))
-    view, ends = oracle_view(mesh, PhysicalCosts(shape), None, 7, 30), [(0.0, 0.0)] * N
-    if data.draw(st.booleans()):  # messages keep some devices busy
-        ends = data.draw(st.lists(st.sampled_from(MESSAGE_ENDS), min_size=N, max_size=N))
+def with_loads(data: st.DataObject, view: ClusterView) -> ClusterView:
+    """The view of devices that messages may keep busy, with other sequences that may run beside."""
+    ends = data.draw(st.just([(0.0, 0.0)] * N) | st.lists(st.sampled_from(MESSAGE_ENDS), min_size=N, max_size=N))
     devices = tuple(
         replace(each, compute=replace(each.compute, message_s=message_s, byte_s=byte_s))
         for each, (message_s, byte_s) in zip(view.devices, ends, strict=True)
     )
-    return replace(view, devices=devices, star=data.draw(st.booleans()))
+    concurrent = data.draw(st.sampled_from([(), (20,), (20, 30)]))
+    return replace(view, devices=devices, workload=replace(view.workload, concurrent=concurrent))
+
+
+def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
+    mesh = uneven_mesh(N, data.draw(st.integers(0, 2**32)))
+    view = oracle_view(mesh, PhysicalCosts(shape), None, 7, 30)
+    return with_loads(data, replace(view, star=data.draw(st.booleans())))
 
 
 def seen_with_memory(data: st.DataObject, shape: ModelShape) -> ClusterView:
@@ -64,7 +69,7 @@ def test_steps_take_as_long(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=8))
     view, shares = seen(data, shape), batch(data, shape)
     found_s = StepCode(view, EVERYONE, 7).steps(Folded.of(shares))
-    assert found_s == pytest.approx(step_of(ShareTimes(view, EVERYONE, 7), shares).step_s, rel=1e-12)
+    assert found_s == pytest.approx(PlainJudge(view, EVERYONE, 1).round_s(shares), rel=1e-12)
 
 
 @QUICK
@@ -179,6 +184,7 @@ def test_shifts_that_are_left_out_are_not_the_best(data: st.DataObject, share: f
     shape = replace(data.draw(shapes(max_layers=1)), n_kv_heads=n_kv_heads, n_heads=n_kv_heads, d_ff=64, d_model=512)
     mesh = near_mesh(N, data.draw(st.integers(0, 2**32)))
     view = replace(oracle_view(mesh, PhysicalCosts(shape), None, 7, 30), weights_on_flash=data.draw(st.booleans()))
+    view = with_loads(data, view)
 
     def counts(total: int) -> list[int]:
         cuts = sorted(data.draw(st.lists(st.integers(1, total - 1), min_size=N - 1, max_size=N - 1, unique=True)))

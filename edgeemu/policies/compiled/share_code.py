@@ -43,7 +43,7 @@ from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, packed
 
-FEW_DEVICES = 8  # that NumPy searches in some milliseconds
+FEW_DEVICES = 8  # on which a first placement is searched, in half a second
 
 
 class _Functions(NamedTuple):
@@ -99,8 +99,11 @@ def functions_made() -> _Functions | None:
     return functions() if functions.cache_info().currsize else None
 
 
-def has_steps_code(view: ClusterView) -> bool:
-    """Whether machine code knows how long steps take: of one sequence; for several it bounds that by loads."""
+def searches_many(view: ClusterView) -> bool:
+    """Whether later decisions can search on more than `FEW_DEVICES`.
+
+    How long several sequences take together is known too roughly for so many ways, and energy is NumPy's.
+    """
     return view.sequences == 1 and view.objective != "energy"
 
 

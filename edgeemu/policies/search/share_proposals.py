@@ -13,7 +13,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.compiled.devices_code import promising_beside
-from edgeemu.policies.compiled.share_code import FEW_DEVICES, has_steps_code
+from edgeemu.policies.compiled.share_code import FEW_DEVICES, searches_many
 from edgeemu.policies.search.apportion import largest_remainders
 from edgeemu.policies.search.share_annealing import annealed
 from edgeemu.policies.search.share_moves import n_neighbours
@@ -158,23 +158,22 @@ def promising(
 
 def finds_ways_round(view: ClusterView) -> bool:
     """Whether all devices take part in later decisions while a link is slow."""
-    return view.costs.shape.n_layers == 1 and view.n_devices <= MOST_USED and has_steps_code(view)
+    return view.costs.shape.n_layers == 1 and view.n_devices <= MOST_USED and searches_many(view)
 
 
 def promising_now(
-    view: ClusterView, current: Placement, owners: BlockOwners, most_work: float, everyone: Packed | None
+    view: ClusterView, current: Placement, owners: BlockOwners, most_work: float, everyone: Packed
 ) -> IntArray:
-    """The devices to search on from the current placement, ascending: all that it uses, and the fastest beside them.
+    """The devices to search on from the current placement, ascending: those that it uses, and the fastest beside them.
 
-    Where no machine code knows steps, not more than a first placement has: NumPy takes a tenth of a second for 25.
-    `owners`: of its blocks. `everyone`: all devices, as machine code reads them, if it pays.
+    Not more than a first placement has, but where `searches_many`. `owners`: of its blocks. `everyone`: all devices.
     """
     n = view.n_devices
     size = _most(view.costs.shape, min(n, FEW_DEVICES), most_work)
-    if everyone is None or n == size:
+    if n == size:
         return promising(view, [current], most_work)
     used = int(np.count_nonzero(np.bincount(owners.numbers[owners.numbers >= 0])))
-    if used <= MOST_USED and has_steps_code(view):
+    if used <= MOST_USED and searches_many(view):
         size = min(n, max(size, (used // TOGETHER + 1) * TOGETHER))
         size = n if finds_ways_round(view) and LinkFactors.of(view.observed).slowest() >= SLOW_LINK else size
     return np.arange(n) if size == n else promising_beside(view, everyone, owners.numbers, size)

@@ -157,7 +157,7 @@ class ShareSearch:
     def _code(self) -> DescentCode | None:
         """Machine code for costs; None where there is none for all that they have."""
         changes, steps = changes_of(self.judge.view), self.judge.code
-        if steps is None or not (isinstance(self.needs, NeedsCode) and isinstance(changes, NearCode)):
+        if steps is None or not isinstance(self.needs, NeedsCode):
             return None
         return DescentCode(steps, self.needs, changes, self.price, MISSING)
 

@@ -18,11 +18,11 @@ def change_lines(data: RunData, summary: Mapping[str, Any]) -> list[str]:
     decisions = summary["decisions"]
     if not decisions["count"]:
         return ["The policy was not asked again."]
-    kept = sum(
-        row.moves is None for row in data.decisions if row.event in ("decided", "cut") and row.took_s is not None
-    )
+    asked = [row for row in data.decisions if row.event in ("decided", "cut") and row.took_s is not None]
+    kept = sum(row.moves is None for row in asked)
     lines = [
-        f"The policy was asked {counted(decisions['count'], 'time')} and kept the placement {counted(kept, 'time')}. "
+        f"The policy was asked {counted(len(asked), 'time')} where blocks should be, and kept the placement "
+        f"{counted(kept, 'time')}. "
         f"A decision took {ms_text(summary['controller_ms']['mean'])} of processor time."
     ]
     if decisions["given_up"]:
