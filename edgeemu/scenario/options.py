@@ -73,7 +73,9 @@ class DecisionSpec(Strict):
     decision, or when 32 intervals have passed, because caches grow.
     """
 
-    interval: Count = Field(default=1, description="Tokens until the policy is asked again; 1 after a question about slow links.")
+    interval: Count = Field(
+        default=1, description="Tokens until the policy is asked again; 1 after it was asked about slow links."
+    )
     time: Annotated[
         Annotated[Literal["measured"], Tag("<measured>")] | Annotated[Seconds, Tag("<time>")],
         Discriminator(lambda value: "<measured>" if isinstance(value, str) and value[:1].isalpha() else "<time>"),

@@ -152,7 +152,7 @@ def test_a_key_says_all_parts_and_where_they_end(one: list[bytes], other: list[b
 
 @pytest.fixture
 def answer(tmp_path: Path, directory: Path) -> Callable[..., str]:
-    """What a process answers whose module has some source."""
+    """Answer of a process whose module has some source."""
     del directory  # where it keeps code
 
     def answer(source: str, **variables: str) -> str:

@@ -13,6 +13,7 @@ from support.builders import QUICK, precise_shapes, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
 from support.plain_judge import PlainJudge
 from support.share_changes import ShareChanges
+from support.share_needs import PlainNeeds
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind, n_shards
@@ -31,7 +32,6 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.outlook import Forecasts, Outlook
-from edgeemu.policies.view.share_needs import ShareNeeds
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu_kernels.shape import ModelShape
 
@@ -100,7 +100,7 @@ def without_machine_code(patch: pytest.MonkeyPatch) -> None:
         return ShareChanges(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
     patch.setattr(share_changes, "ends_code", lambda *_: None)
-    patch.setattr(share_changes, "NeedsCode", ShareNeeds)
+    patch.setattr(share_changes, "NeedsCode", PlainNeeds)
     patch.setattr(share_changes.BlocksCode, "of", PlainBlocks)
     patch.setattr(share_changes, "ShareJudge", PlainJudge)
     for module in (share_search, vicinity):

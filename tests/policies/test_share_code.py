@@ -12,6 +12,7 @@ from support.drawn_shares import EVERYONE, N, some_shares
 from support.plain_judge import PlainJudge
 from support.share_bounds import StepBounds
 from support.share_changes import ShareChanges
+from support.share_needs import PlainNeeds
 
 from edgeemu.placement.arrays import FloatArray
 from edgeemu.placement.blocks import Kind, n_shards
@@ -26,7 +27,7 @@ from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
-from edgeemu.policies.view.share_needs import Requirements, ShareNeeds
+from edgeemu.policies.view.share_needs import Requirements
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.share_times import ShareTimes
 from edgeemu.policies.view.shares import ShareArrays
@@ -94,7 +95,7 @@ def test_memory_and_migrations_are_the_same(data: st.DataObject) -> None:
     shape = data.draw(shapes(max_layers=8))
     view, near = seen_with_memory(data, shape), Folded.of(batch(data, shape))
     arguments = ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, near.unfolded([0]))
-    found, known = (each(*arguments).of(near) for each in (NeedsCode, ShareNeeds))
+    found, known = (each(*arguments).of(near) for each in (NeedsCode, PlainNeeds))
     assert found.missing_bytes.tolist() == known.missing_bytes.tolist()
     assert found.moves_s.tolist() == known.moves_s.tolist()
 
@@ -224,7 +225,7 @@ def test_what_surely_has_room_is_not_refused(data: st.DataObject) -> None:
     view, old, new = seen_with_memory(data, shape), data.draw(some_shares(shape)), data.draw(some_shares(shape))
     view = replace(view, workload=replace(view.workload, length=data.draw(st.integers(7, 30))))
     arguments = ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, old)
-    found, known = (each(*arguments).has_room(new) for each in (NeedsCode, ShareNeeds))
+    found, known = (each(*arguments).has_room(new) for each in (NeedsCode, PlainNeeds))
     assert found == known
     before = old.placement(0, shape, EVERYONE)
     if found:

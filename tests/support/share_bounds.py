@@ -13,7 +13,8 @@ class StepBounds:
     def __init__(self, times: ShareTimes) -> None:
         self._t = times
         self._devices = np.arange(times.n)
-        self._hop_s, self._quickest_s, self._sums_s = times.hop_s, times.quickest_s, times.least_sums_s
+        self._hop_s, self._sums_s = times.hop_s, times.sums_s.min(0)  # [n, n], [n + 2] on the quickest device
+        self._quickest_s = (times.hop_s + np.diag(np.full(times.n, np.inf))).min(1)  # [n] to any other device
 
     def least_s(self, shares: ShareArrays, lengths: IntArray) -> FloatArray:
         """Lower bound of a step of each placement, with one layer for each of the runs of these lengths: [k]."""

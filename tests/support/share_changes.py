@@ -65,11 +65,11 @@ def _of_layers(base: ShareArrays, layers: IntArray, n_groups: int, n_units: int)
         per_group = max(1, n_units // n_groups)
         yield _shifted(base, layers, sources, targets, [(number, number * per_group) for number in groups])
     alone = np.arange(n)
-    projected = base.repeated(n + 1)
+    projected = _repeated(base, n + 1)
     projected.proj[:, layers] = np.array([*alone, WITH_HEADS])[:, None]
     yield projected
     for heads, at_proj, ffn in ((1, 1, 0), (1, 1, 1), (0, 1, 1), (0, 0, 1)):
-        moved = base.repeated(n)
+        moved = _repeated(base, n)
         if heads:
             _gather(moved.heads, layers, alone, n_groups)
         if at_proj:
@@ -95,7 +95,7 @@ def _shifted(
         for at in _useful(most, before, pair)
     ]
     at, k = np.arange(len(chosen))[:, None], len(chosen)
-    moved, pairs = base.repeated(k), [index for index, _ in chosen]
+    moved, pairs = _repeated(base, k), [index for index, _ in chosen]
     source, target, there = sources[pairs][:, None], targets[pairs][:, None], layers[None, :]
     for counts, which in ((moved.heads, 0), (moved.units, 1)):
         wanted = np.array([pair[which] for _, pair in chosen], np.int64)[:, None]  # [k, 1]
@@ -122,9 +122,14 @@ def _ends(base: ShareArrays) -> Iterator[ShareArrays]:
     """Embedding, output matrix, or both on each device."""
     n = base.heads.shape[-1]
     for embed, lm_head in ((True, False), (False, True), (True, True)):
-        moved = base.repeated(n)
+        moved = _repeated(base, n)
         if embed:
             moved.embed[:] = np.arange(n)
         if lm_head:
             moved.lm_head[:] = np.arange(n)
         yield moved
+
+
+def _repeated(base: ShareArrays, times: int) -> ShareArrays:
+    """Copies of one placement, which can be changed."""
+    return base.taken(np.zeros(times, np.int64))

@@ -1,12 +1,10 @@
-"""Estimate of the time of migrations between placements with divided layers, many at once. Knows bytes.
+"""Terms of migrations between placements with divided layers, of which many are estimated at once. Knows bytes.
 
-What each device receives is exact; that it all comes from the device that gives most is assumed.
+What each device receives is exact; that it all comes from the device that gives most is assumed
+(`compiled.share_needs`).
 """
 
-import numpy as np
-
-from edgeemu.placement.arrays import FloatArray, IntArray
-from edgeemu.placement.blocks import Kind
+from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.shares import ShareArrays
 
@@ -20,65 +18,4 @@ class ShareMigrations:
         self.begin, self.n_groups = begin, view.costs.shape.n_groups
         self.on_flash, self.flash_bytes_per_s = view.weights_on_flash, view.flash_bytes_per_s
         self.s_per_bit = links.s_per_bit.block(devices, devices)  # [n, n]
-        sizes = costs.weight_bytes
-        self.embed, self.lm_head, self.head = sizes[Kind.EMBED], sizes[Kind.LM_HEAD], sizes[Kind.HEAD]
-        self.cache, self.table = costs.group_cache_bytes, costs.table_bytes
-        self.column, self.unit, self.sizes = costs.shards.column, costs.shards.unit, costs.sizes
-
-    def arriving_bytes(self, shares: ShareArrays) -> FloatArray:
-        """Bytes that each device receives, without the bias of a first shard: [k, n]."""
-        weights, caches, _ = self._flows(shares, self.begin, 1)
-        arriving: FloatArray = weights + caches
-        return arriving
-
-    def seconds(
-        self, shares: ShareArrays, first: IntArray | None = None, lengths: IntArray | None = None
-    ) -> FloatArray:
-        """Seconds that a sequence waits for the migration to each placement: [k].
-
-        With only one layer of each of several runs alike: `first` and `lengths` say which and of how many, [n_runs].
-        """
-        old, each = self.begin, 1 if lengths is None else lengths[:, None]
-        if first is not None:
-            old = ShareArrays(old.embed, old.lm_head, old.heads[:, first], old.proj[:, first], old.units[:, first])
-        weights, caches, lost = self._flows(shares, old, each)
-        giver = lost.argmin(1)  # [k]
-        at_once = caches + (0.0 if self.on_flash else weights)
-        linked_s = 8.0 * at_once * self.s_per_bit[giver]  # [k, n]
-        handled_s = 8.0 * at_once.sum(1) * self.handled_s_per_bit[giver]  # [k] all that the giver sends
-        if self.on_flash:
-            linked_s = np.maximum(linked_s, weights / self.flash_bytes_per_s)
-        found: FloatArray = np.maximum(linked_s.max(1), handled_s)
-        return found
-
-    def _flows(
-        self, shares: ShareArrays, old: ShareArrays, each: IntArray | int
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Bytes of weights and of caches that come to each device, and of all that come less those that go: [k, n].
-
-        `each`: how many layers each of those of `old` stands for.
-        """
-        k = np.arange(len(shares))
-        more = (shares.heads - old.heads) * each  # [k, n_layers, n]
-        heads = more.sum(1), np.maximum(more, 0).sum(1)  # [k, n] each
-        columns = (self._columns(shares) - self._columns(old)) * each  # [k, n_layers, n]
-        units = (shares.units - old.units) * each  # [k, n_layers, n]
-        weights = heads[1] * self.head
-        weights = weights + np.maximum(columns, 0).sum(1) * self.column + np.maximum(units, 0).sum(1) * self.unit
-        caches = heads[1] * self.cache  # [k, n]
-        lost = heads[0] * self.head + columns.sum(1) * self.column + units.sum(1) * self.unit
-        lm_head_meets = (shares.lm_head == old.embed) | (shares.lm_head == shares.embed)  # [k] as `ends_meeting` says
-        for size, before, after, meets in (
-            (self.embed, old.embed, shares.embed, shares.embed == old.lm_head),
-            (self.lm_head, old.lm_head, shares.lm_head, lm_head_meets),
-        ):
-            moved = np.where(after != before, size - self.table * meets, 0.0)  # [k]
-            weights[k, after] += moved
-            lost[:, before[0]] -= moved
-        return weights, caches, lost
-
-    def _columns(self, shares: ShareArrays) -> IntArray:
-        """Columns of projections on each device: [k, n_layers, n]."""
-        whole = shares.proj[..., None] == np.arange(shares.heads.shape[-1])
-        columns: IntArray = np.where(shares.proj[..., None] < 0, shares.heads, whole * self.n_groups)
-        return columns
+        self.cache, self.sizes = costs.group_cache_bytes, costs.sizes

@@ -6,7 +6,6 @@ import numpy as np
 
 from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.policies.view.share_memory import ShareMemory
-from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
 
@@ -32,20 +31,17 @@ class FindsNeeds(Protocol):
 
 
 class ShareNeeds:
-    """Memory of placements, and migrations from one placement, or none, to them: by NumPy."""
+    """Memory of placements, to which nothing moves."""
 
-    def __init__(self, memory: ShareMemory, moving: ShareMigrations | None = None) -> None:
-        self._memory, self._moving = memory, moving
+    def __init__(self, memory: ShareMemory) -> None:
+        self._memory = memory
 
     def of(self, near: Folded) -> Requirements:
         """Compute what placements need."""
-        shares, runs = near
-        over = self._memory.need_bytes(shares, runs.lengths) - self._memory.capacity  # [k, n]
-        moves_s = np.zeros(len(shares)) if self._moving is None else self._moving.seconds(shares, *runs)
-        return Requirements(np.maximum(over, 0).sum(1), moves_s)
+        over = self._memory.need_bytes(near.shares, near.runs.lengths) - self._memory.capacity  # [k, n]
+        return Requirements(np.maximum(over, 0).sum(1), np.zeros(len(near)))
 
     def has_room(self, shares: ShareArrays) -> bool:
-        """Whether devices have room for all that a migration to a placement brings, beside all that they hold."""
-        assert self._moving is not None, "it is not known where moves begin"
-        held, arriving = self._memory.need_bytes(self._moving.begin), self._moving.arriving_bytes(shares)  # [1, n] each
-        return bool(np.all(held + arriving + self._memory.bytes.copied <= self._memory.capacity))
+        """Whether devices have room for a migration: there is none."""
+        del shares
+        return True

@@ -1,7 +1,7 @@
 """Times of the parts of a step, with divided layers, as tables by device and number of shares. Pure."""
 
 from collections.abc import Callable
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -96,18 +96,6 @@ class ShareTimes:
         if rows > self.n and not view.star:
             alone = partial(_alone_s, times_s)
             self.ring = RingTimes(costs, self.n, rows, overhead, alone, table)
-
-    @cached_property
-    def quickest_s(self) -> FloatArray:
-        """The quickest hop of x from each device to another: [n]."""
-        quickest_s: FloatArray = (self.hop_s + np.diag(np.full(self.n, np.inf))).min(1)
-        return quickest_s
-
-    @cached_property
-    def least_sums_s(self) -> FloatArray:
-        """Sums of 0, 1, 2 … terms on the quickest device: [n + 2]."""
-        least_s: FloatArray = self.sums_s.min(0)
-        return least_s
 
 
 def _alone_s(times_s: Callable[[FloatArray, FloatArray], FloatArray], work: Work) -> FloatArray:

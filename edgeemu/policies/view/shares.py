@@ -46,11 +46,6 @@ class ShareArrays:
         return whole
 
     @property
-    def divided(self) -> bool:
-        """Whether any projection or feed-forward block is in shards."""
-        return not (self.whole_proj.all() and self.whole_ffn.all())
-
-    @property
     def rings(self) -> BoolArray:
         """Devices that share the divided parts of a layer: [k, n_layers, n]."""
         attention = ~self.whole_proj[..., None] & (self.heads > 0)
@@ -70,11 +65,6 @@ class ShareArrays:
             np.where(chosen[:, None], self.proj, other.proj),
             np.where(chosen[:, None, None], self.units, other.units),
         )
-
-    def repeated(self, times: int) -> Self:
-        """Copies of one placement, which can be changed."""
-        first = np.zeros(times, np.int64)
-        return self.taken(first)
 
     def normal(self) -> Self:
         """Write a projection that is divided with heads of one device as whole there."""

@@ -11,6 +11,7 @@ from support.drawn_shares import EVERYONE, N, some_shares
 from support.one_sequence import predict
 from support.plain_judge import PlainJudge
 from support.share_bounds import StepBounds
+from support.share_needs import PlainMigrations, PlainNeeds
 
 from edgeemu.placement.compile import compile_routes
 from edgeemu.placement.costs import PhysicalCosts
@@ -23,7 +24,6 @@ from edgeemu.policies.view.migration_time import MoveCosts, migration_s
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
-from edgeemu.policies.view.share_needs import ShareNeeds
 from edgeemu.policies.view.share_prompts import prompt_of
 from edgeemu.policies.view.share_runs import Folded, Runs
 from edgeemu.policies.view.share_steps import step_of
@@ -145,7 +145,7 @@ def test_an_end_of_the_model_comes_from_where_it_was(ends: dict[str, int], tied:
     new = replace(old, **{end: np.array([device]) for end, device in ends.items()})
     exact_s = migration_s(view, old.placement(0, shape, EVERYONE), new.placement(0, shape, EVERYONE))
     assert (exact_s > 0) != (tied and ends == {"embed": 1}), "the output matrix has the table there"
-    quick_s = ShareMigrations(MoveCosts(view), EVERYONE, old).seconds(new)
+    quick_s = PlainMigrations(ShareMigrations(MoveCosts(view), EVERYONE, old)).seconds(new)
     assert quick_s == pytest.approx([exact_s], abs=0.0201)  # but for the delay
 
 
@@ -160,7 +160,9 @@ def test_no_step_is_quicker_than_its_bound(data: st.DataObject) -> None:
     folded = runs.folded(shares)
     assert runs.unfolded(folded).keys() == shares.keys()
     assert (StepBounds(times).least_s(folded, runs.lengths) <= step_of(times, shares).step_s * (1 + 1e-9)).all()
-    moving = ShareMigrations(MoveCosts(replace(seen, weights_on_flash=star)), EVERYONE, shares.taken([0]))
+    moving = PlainMigrations(
+        ShareMigrations(MoveCosts(replace(seen, weights_on_flash=star)), EVERYONE, shares.taken([0]))
+    )
     assert moving.seconds(folded, *runs).tolist() == moving.seconds(shares).tolist()
     memory = ShareMemory(seen, EVERYONE)
     assert memory.need_bytes(folded, runs.lengths).tolist() == memory.need_bytes(shares).tolist()
@@ -174,7 +176,7 @@ def test_a_search_finds_the_same_with_and_without_bounds(data: st.DataObject, sh
     seen = replace(seen, workload=replace(seen.workload, length=9, concurrent=(30,) * (sequences - 1)))
     base, others = data.draw(some_shares(shape)), data.draw(some_shares(shape))
     judge = ShareJudge(seen, EVERYONE, 20)
-    needs = ShareNeeds(judge.memory, ShareMigrations(MoveCosts(seen), EVERYONE, base))
+    needs = PlainNeeds(judge.memory, ShareMigrations(MoveCosts(seen), EVERYONE, base))
     limit = share * float(judge.costs(base)[0])
     near = Vicinity(replace(seen, earlier=(others.placement(0, shape, EVERYONE),)), EVERYONE, base, needs)
     chosen = [*range(near.beside), len(near.placements) - 1]  # not on other devices, where many cost the same
