@@ -20,7 +20,7 @@ was kept, it is kept again. On large clusters the heads of layers have turns, fr
 
 * Placements that the run has left are proposals too (`search.going_back`).
 * [D] A divided placement on more devices than a search can have stays while it fits: on more than 32, or than eight
-  where no machine code knows its steps. On large clusters so does any placement for the objective of energy.
+  for the objective of energy. On large clusters so does any placement for that objective.
 * Devices that have lost memory are relieved first, as `resource-aware` does it. Where shares no longer fit, and
   devices accept none that do, the change that comes closest is made, and more with the next decisions. Where there is
   none, all is placed anew, once: what devices refuse then has no room later either.

@@ -30,9 +30,12 @@ def seconds(layers: int, *settings: str, stay: bool = False) -> float:
     return max(row.emulated_s for row in simulated(plan).tokens)
 
 
-@pytest.mark.parametrize("layers", [1, 6])
-def test_a_device_of_many_that_is_almost_lost_gives_its_shares_away(layers: int) -> None:
+SEVERAL = "workload.concurrency=3", "workload.prompts=[{tokens: 16}, {tokens: 16}, {tokens: 16}]"
+
+
+@pytest.mark.parametrize(("layers", "others"), [(1, ()), (6, ()), (1, SEVERAL)])
+def test_a_device_of_many_that_is_almost_lost_gives_its_shares_away(layers: int, others: tuple[str, ...]) -> None:
     event = "events=[{at_token: 8, device: board-3, speed: 5 %}]"
-    good_s, bad_s = seconds(layers, stay=True), seconds(layers, event, stay=True)
-    gained_s = bad_s - seconds(layers, event)
+    good_s, bad_s = seconds(layers, *others, stay=True), seconds(layers, event, *others, stay=True)
+    gained_s = bad_s - seconds(layers, event, *others)
     assert gained_s >= 0.8 * (bad_s - good_s)

@@ -100,11 +100,8 @@ def functions_made() -> _Functions | None:
 
 
 def searches_many(view: ClusterView) -> bool:
-    """Whether later decisions can search on more than `FEW_DEVICES`.
-
-    How long several sequences take together is known too roughly for so many ways, and energy is NumPy's.
-    """
-    return view.sequences == 1 and view.objective != "energy"
+    """Whether later decisions can search on more than `FEW_DEVICES`: energy is NumPy's, which takes too long."""
+    return view.objective != "energy"
 
 
 @lru_cache(maxsize=16)

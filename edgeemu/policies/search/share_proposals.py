@@ -158,7 +158,8 @@ def promising(
 
 def finds_ways_round(view: ClusterView) -> bool:
     """Whether all devices take part in later decisions while a link is slow."""
-    return view.costs.shape.n_layers == 1 and view.n_devices <= MOST_USED and searches_many(view)
+    few = view.costs.shape.n_layers == 1 and view.n_devices <= MOST_USED
+    return few and view.sequences == 1 and searches_many(view)
 
 
 def promising_now(
