@@ -84,7 +84,7 @@ def prepare(view: ClusterView) -> None:
     searched = view.n_devices * view.costs.shape.n_layers <= SEARCHED
     if searched and view.objective != "energy":
         if view.divide or _could_be_by_shares(view):
-            make_ready(view)
+            make_ready(view, divide=_may_become_divided(view))
         if view.costs.shape.n_layers == 1 and not view.divide and view.sequences == 1:
             layer_code.make_ready()
 
@@ -106,7 +106,7 @@ def place(view: ClusterView, current: Placement | None = None) -> Placement:
     divided = is_divided(current, n_layers)
     known = None
     if divided or _by_shares(view):
-        known = Known.of(view, current)
+        known = Known.of(view, current, divide=view.divide if divided else _may_become_divided(view))
     left = EarlierLayouts(view)
     for prospect in prospects(view):
         better = _better(view, prospect, current, known, left, divided=divided)
@@ -121,8 +121,13 @@ def _by_shares(view: ClusterView) -> bool:
     Where blocks stay undivided, machine code does so in less time than moves of blocks are searched. These find ways
     round slow links to all devices, of which a search over shares takes only the most promising if they are many.
     """
-    few_ways = not view.divide and view.objective != "energy" and not finds_ways_round(view)
+    few_ways = not _may_become_divided(view) and view.objective != "energy" and not finds_ways_round(view)
     return _could_be_by_shares(view) and not (few_ways and LinkFactors.of(view.observed).slowest() >= SLOW_LINK)
+
+
+def _may_become_divided(view: ClusterView) -> bool:
+    """Whether undivided blocks may: how long several sequences take together is known well of whole blocks only."""
+    return view.divide and view.sequences == 1
 
 
 def _could_be_by_shares(view: ClusterView) -> bool:
@@ -130,8 +135,8 @@ def _could_be_by_shares(view: ClusterView) -> bool:
     n_layers = view.costs.shape.n_layers
     if n_layers * view.n_devices > SMALL_TO_DIVIDE:
         return False
-    if view.sequences > 1:  # how long several take together is known well of whole blocks only
-        return n_layers == 1 and not view.divide and view.objective != "energy"
+    if view.sequences > 1:
+        return n_layers == 1 and view.objective != "energy"
     return view.divide or view.objective == "energy" or n_layers == 1
 
 

@@ -42,7 +42,8 @@ MESSAGE_ENDS = (0.0, 0.0), (1e-4, 0.0), (5e-5, 3e-8)  # seconds that a message, 
 def seen(data: st.DataObject, shape: ModelShape, *, busy: bool = False) -> ClusterView:
     """A cluster with drawn memory while a long sequence runs. `busy`: messages may keep some devices busy."""
     view = oracle_view(uneven_mesh(N, data.draw(st.integers(0, 2**32))), PhysicalCosts(shape), None, PROMPT, TOTAL)
-    memory = st.integers(0, 4_000_000) | st.just(1 << 40)
+    memory = st.just(1 << 40)
+    memory = data.draw(st.sampled_from([memory, st.integers(0, 4_000_000) | memory]))
     ends = [data.draw(st.sampled_from(MESSAGE_ENDS)) if busy else (0.0, 0.0) for _ in view.devices]
     devices = tuple(
         replace(each, memory_bytes=data.draw(memory), compute=replace(each.compute, message_s=message_s, byte_s=byte_s))
@@ -99,7 +100,7 @@ def without_machine_code(patch: pytest.MonkeyPatch) -> None:
         shape = view.costs.shape
         return ShareChanges(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
-    patch.setattr(share_changes, "ends_code", lambda *_: None)
+    patch.setattr(share_changes, "ends_code", lambda *_, **__: None)
     patch.setattr(share_changes, "NeedsCode", PlainNeeds)
     patch.setattr(share_changes.BlocksCode, "of", PlainBlocks)
     patch.setattr(share_changes, "ShareJudge", PlainJudge)
@@ -120,13 +121,13 @@ def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
     view = replace(view, outlook=outlook(data))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(share_changes, "promising_now", lambda *_: devices)
-        quick = Known.of(view, current)
+        quick = Known.of(view, current, divide=view.divide)
         assert quick is not None
         assert quick.code is not None
         ends, beside, placements = found(view, quick, over), quick.near.beside, quick.near.placements
         moved = [(quick.has_room(end), quick.is_slower(end), quick.placement(end)) for end in ends[1]]
         without_machine_code(patch)
-        plain = Known.of(view, current)
+        plain = Known.of(view, current, divide=view.divide)
         assert plain is not None
         assert plain.code is None
         known = found(view, plain, over)
@@ -149,7 +150,7 @@ def test_a_placement_that_is_on_other_devices_too_is_not_known(data: st.DataObje
     devices = np.delete(EVERYONE, data.draw(st.sampled_from(current.devices())))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(share_changes, "promising_now", lambda *_: devices)
-        assert Known.of(view, current) is None
+        assert Known.of(view, current, divide=view.divide) is None
 
 
 @QUICK

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeemu.placement.arrays import IntArray
 from edgeemu.policies.view.share_runs import Around
-from edgeemu.policies.view.shares import WITH_HEADS, ShareArrays
+from edgeemu.policies.view.shares import WITH_HEADS, BoolArray, ShareArrays
 
 
 def other_devices(base: ShareArrays) -> ShareArrays:
@@ -14,16 +14,19 @@ def other_devices(base: ShareArrays) -> ShareArrays:
 
     Where a link is slow, no smaller change may be a better one: as long as one block is left, its messages cross it.
     """
-    return _renamed(base, _other_names(base.heads.shape[-1]))
+    n = base.heads.shape[-1]
+    used = (base.heads[0] + base.units[0]).sum(0) > 0  # [n]
+    used[[*base.proj[0][base.proj[0] >= 0], base.embed[0], base.lm_head[0]]] = True
+    return _renamed(base, _other_names(n, used))
 
 
-def _other_names(n: int) -> IntArray:
-    """Where the blocks of each device go if one of n leaves them to another, or two change places: [k, n]."""
+def _other_names(n: int, used: BoolArray) -> IntArray:
+    """Where blocks go if a device that is used leaves them to another of n, or two such change places: [k, n]."""
     everyone = np.arange(n)
-    sources, targets = np.nonzero(~np.eye(n, dtype=np.bool_))  # [k] each
+    sources, targets = np.nonzero(~np.eye(n, dtype=np.bool_) & used[:, None])  # [k] each
     left = np.where(everyone == sources[:, None], targets[:, None], everyone)  # [k, n]
     swapped = np.where(everyone == targets[:, None], sources[:, None], left)
-    return np.concatenate([left, swapped[sources < targets]])
+    return np.concatenate([left, swapped[(sources < targets) & used[targets]]])
 
 
 def _renamed(base: ShareArrays, names: IntArray) -> ShareArrays:

@@ -3,8 +3,8 @@
     python tools/bench/later_decisions.py [KIND ...] [--setting NAME ...] [--policy NAME] [--seeds N] [--large]
 
 The kinds are the fourteen of `changes.py`, with the device that has most blocks in the place of its laptop and the one
-that has second most in that of its nano; then kinds in which eight devices change, one after the other. The clusters are
-those of `scenarios/one-layer-25.yaml`, or with `--large` of `scenarios/thousand.yaml`, by seed; each kind is run in
+that has second most in that of its nano; then kinds in which eight devices change, one after the other. The clusters
+are those of `scenarios/one-layer-25.yaml`, or with `--large` of `scenarios/thousand.yaml`, by seed; each kind is run in
 several settings. Times are what `policies.py` measures: of the thread's own CPU clock, one core.
 
 Status 1 if the p99 of the decisions of all seeds of a row is above its limit.

@@ -71,16 +71,18 @@ class EndsCode:
         everyone: Packed,
         layouts: Packed,
         ranges: tuple[tuple[int, int], ...],
+        *,
+        divide: bool,
     ) -> None:
         """`everyone`: all devices. `layouts`: of placements, first the one in force.
 
-        `ranges`: of layers that are changed alike.
+        `ranges`: of layers that are changed alike. `divide`: whether blocks may be divided.
         """
         workload, n, prices = view.workload, len(devices), costs.prices
         sequences = workload.prompt_tokens, workload.total_tokens, workload.concurrent
         self._functions, self._view, self._costs, self._devices, self._n = functions(), view, costs, devices, n
         moved = view.weights_on_flash, view.flash_bytes_per_s, *costs.sizes
-        self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, moved, divide=view.divide)
+        self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, moved, divide=divide)
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
         self._links, self._all_devices = links_between(prices.wire, devices), everyone
         links, rows = self._links
@@ -88,11 +90,11 @@ class EndsCode:
         known = memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most
         sent = costs.group_cache_bytes, chunk_bits_of(costs)
         works = sizes.works.at, workload.total_tokens - 1
-        self._tables = sizes.memory.at, room.ways.at, everyone.at, *works, room.base.at
-        places = room.chosen.at, room.known.at, *self._tables, room.near.at, room.seeds.at
+        self._tables = room.ways.at, everyone.at, *works, room.base.at
+        places = room.chosen.at, room.known.at, sizes.memory.at, *self._tables, room.near.at, room.seeds.at
         self._known: int = self._functions.look_around(layouts.at, address_of(devices), *known, *sent, *places)
         self.missing_bytes = int(room.found[3])  # of the placement in force
-        self._count = room.others + self._known - 1
+        self._count = int(room.found[4])  # of others near it
 
     @property
     def is_placed(self) -> bool:
@@ -169,8 +171,10 @@ class EndsCode:
         beside = functions.ends(room.base.at, batch.at, 0)
         for begin, end in room.ranges:
             beside = functions.changes(room.base.at, batch.at, beside, begin, end)
-        functions.write_others(*self._tables, batch.at, *others, beside)
-        numbers, count = batch.values[0].view(np.int64), beside + self._count
+        count, numbers = (
+            functions.write_others(*self._tables, batch.at, *others, beside),
+            batch.values[0].view(np.int64),
+        )
         return Folded(self._shares(numbers, room.near_count, slice(0, count)), room.each_layer), beside
 
     def _shares(self, numbers: IntArray, k: int, chosen: slice) -> ShareArrays:

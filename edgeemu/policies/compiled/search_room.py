@@ -29,7 +29,6 @@ class SearchRoom(NamedTuple):
     """Places to write in, for searches on some devices with some layers: nothing in them is kept."""
 
     near_count: int  # placements for which there is room near one
-    others: int  # of these that are no small changes, besides those that the run has left
     base: Packed
     near: Packed
     changes: Packed
@@ -39,7 +38,7 @@ class SearchRoom(NamedTuple):
     times: Packed
     known: Packed  # placements: the one in force, and those that the run has left
     chosen: Packed
-    found: IntArray  # [4] of these
+    found: IntArray  # [5] of these
     ways: Packed
     blocks: Packed  # of these, who has which block now, and links
     assigned: Packed
@@ -89,7 +88,7 @@ def search_room(
     most, one = most_changes(n, len(ranges), n_groups, n_units), np.ones(n_layers, np.int64)
     others = n * (n - 1) // 2 * 3 + n + (2 if divide else 0)
     known, ends = batch_room(1 + MOST_EARLIER, n_layers, n), batch_room(MOST, n_layers, n)
-    chosen = blank(ChosenDevices, 4, n, n_devices, begins[-1], n, n, n, n, n * n, n * n, n * n, 1, 1)
+    chosen = blank(ChosenDevices, 5, n, n_devices, begins[-1], n, n, n, n, n * n, n * n, n * n, 1, 1)
     old, at, (on_flash, flash_bytes_per_s, *bytes_moved) = (
         fields_of(Batch, known),
         fields_of(ChosenDevices, chosen),
@@ -101,7 +100,6 @@ def search_room(
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
     return SearchRoom(
         near_count=most + others + MOST_EARLIER + 1,
-        others=others,
         base=blank(Base, *sizes, 2, n_layers * n, n_layers, n_layers * n),
         near=batch_room(most + others + MOST_EARLIER + 1, n_layers, n),
         changes=batch_room(most, n_layers, n),
@@ -111,7 +109,7 @@ def search_room(
         times=blank(EndTimes, MOST, MOST, MOST, BEGUN, BEGUN, 3),
         known=known,
         chosen=chosen,
-        found=chosen.values[0][:4].view(np.int64),
+        found=chosen.values[0][:5].view(np.int64),
         ways=packed(WayTables, *ways, at.pace_s_per_bit, at.handled_s_per_bit, at.capacity),
         blocks=packed(BlockTables, n_layers, n_units, at.owners, at.s_per_bit, at.delay_s, *chunks),
         assigned=assigned_room(shape, n),

@@ -28,7 +28,8 @@ class Layouts(NamedTuple):
 class ChosenDevices(NamedTuple):
     """Places to write in: what the chosen devices have."""
 
-    found: Ints  # [4] 1 if each has memory for any placement, the ends of the one in force, and bytes that it lacks
+    found: Ints  # [5] 1 if each has memory for any placement, of the one in force its ends and the bytes that it lacks,
+    # and how many others are near it that are no small changes of it
     devices: Ints  # [n]
     places: Ints  # [n_devices] of each device of the cluster among them, or IN_SHARDS
     owners: Ints  # [size] of the placement in force, as places

@@ -26,25 +26,87 @@ def round_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
 
 
 def least_round_s(t: StepTables, b: Batch, which: int) -> float:
-    """Lower bound of a round of one placement, by what the most loaded device computes; 0 of one sequence."""
+    """Lower bound of a round of one placement, by what keeps the most loaded device busy; 0 of one sequence."""
     if t.sequences == 1:
         return 0.0
-    longest_s = 0.0
+    longest_s, holders, parts = 0.0, 0, 0
+    if is_divided(t, b, which):
+        for a in range(t.n):
+            holders += b.heads[which * t.n + a] > 0
+            parts += b.units[which * t.n + a] > 0
     for a in range(t.n):
-        busy_s = t.embed_s[a] if a == b.embed[which] else 0.0
-        busy_s += t.lm_head_s[a] if a == b.lm_head[which] else 0.0
-        for run in range(b.n_runs):
-            at, layers = which * b.n_runs + run, b.lengths[run]
-            heads, units, proj = b.heads[at * t.n + a], b.units[at * t.n + a], b.proj[at]
-            busy_s += layers * t.heads_s[a * t.row + heads]
-            if proj < 0:
-                busy_s += layers * t.columns_s[a * t.row + heads]
-            elif proj == a:
-                busy_s += layers * t.proj_s[a]
-            whole = units == t.units_row - 1
-            busy_s += layers * (t.ffn_s[a] if whole else t.units_s[a * t.units_row + units])
-        longest_s = max(longest_s, busy_s)
+        longest_s = max(longest_s, least_busy_s(t, b, which, a, holders, parts))
     return t.sequences * longest_s
+
+
+def is_divided(t: StepTables, b: Batch, which: int) -> bool:
+    """Whether a placement is of one layer, all of which is divided, and each of its devices sends to all others."""
+    whole = False
+    for a in range(t.n):
+        whole = whole or b.units[which * t.n + a] == t.units_row - 1
+    return t.n_layers == 1 and not t.star and b.proj[which] < 0 and not whole
+
+
+def least_busy_s(t: StepTables, b: Batch, which: int, device: int, holders: int, parts: int) -> float:
+    """Time for which a step of one placement keeps a device busy at least.
+
+    `holders`, `parts`: in a layer that is divided, how many devices have heads, and units; else 0, and only what
+    devices compute counts.
+    """
+    busy_s = t.embed_s[device] if device == b.embed[which] else 0.0
+    busy_s += t.lm_head_s[device] if device == b.lm_head[which] else 0.0
+    for run in range(b.n_runs):
+        at, layers = which * b.n_runs + run, b.lengths[run]
+        heads, units, proj = b.heads[at * t.n + device], b.units[at * t.n + device], b.proj[at]
+        busy_s += layers * t.heads_s[device * t.row + heads]
+        if proj < 0:
+            busy_s += layers * t.columns_s[device * t.row + heads]
+        elif proj == device:
+            busy_s += layers * t.proj_s[device]
+        whole = units == t.units_row - 1
+        busy_s += layers * (t.ffn_s[device] if whole else t.units_s[device * t.units_row + units])
+    return busy_s + _joining_s(t, b, which, device, holders, parts) if parts > 0 else busy_s
+
+
+def _joining_s(t: StepTables, b: Batch, which: int, device: int, holders: int, parts: int) -> float:
+    """Time that sums and messages of a layer that is divided keep a device busy at least."""
+    embed, lm_head, sums = b.embed[which], b.lm_head[which], t.sums_s[device * (t.n + 2) :]
+    has_heads, has_units = 0 + (b.heads[which * t.n + device] > 0), 0 + (b.units[which * t.n + device] > 0)
+    vectors = holders - has_heads if device == embed else has_heads
+    partials, took_s = has_heads * (parts - has_units) + has_units * (holders - has_heads), 0.0
+    if has_units > 0:
+        took_s += sums[holders + 1]
+        partials += device != lm_head
+    if device == lm_head:
+        took_s += sums[parts + 1]
+        partials += parts - has_units
+    if t.busy[0] == 1:
+        took_s += vectors * own_s(t, device, t.hidden_bits) + partials * own_s(t, device, t.partial_bits)
+        if embed != lm_head and (device == embed or device == lm_head):  # noqa: SIM109 - machine code has no `in`
+            took_s += own_s(t, device, t.token_bits)
+    return took_s
+
+
+def longest_link_s(t: StepTables, b: Batch, w: Scratch, which: int, without: int) -> float:
+    """Time for which the link that carries most in a step is busy at least, of one layer that is divided; notes it.
+
+    `without`: a device whose links do not count.
+    """
+    n, embed, lm_head, longest_s = t.n, b.embed[which], b.lm_head[which], 0.0
+    heads, units = b.heads[which * n :], b.units[which * n :]
+    for a in range(n):
+        for other in range(n):
+            if a != other and a != without and other != without:
+                bits = t.token_bits if a == lm_head and other == embed else 0.0
+                bits += t.hidden_bits if a == embed and heads[other] > 0 else 0.0
+                bits += t.partial_bits if heads[a] > 0 and units[other] > 0 else 0.0
+                bits += t.partial_bits if units[a] > 0 and other == lm_head else 0.0
+                took_s = bits * t.s_per_bit[a * n + other]
+                if took_s > longest_s:
+                    longest_s = took_s
+                    w.link[0] = a
+                    w.link[1] = other
+    return longest_s
 
 
 def rounds(t: StepTables, b: Batch, w: Scratch, count: int, times_s: Floats) -> None:

@@ -67,15 +67,28 @@ def at_one(s: Base, b: Batch, count: int, what: int, device: int, begin: int, en
 
 
 def elsewhere(s: Base, b: Batch, count: int) -> int:
-    """Write placements in which a device leaves all to another, then those in which two change places; the number."""
+    """Write placements in which a device leaves all to another, then those in which two change places; the number.
+
+    Of devices that have something: others have nothing to leave, and whoever changes places with them leaves all.
+    """
     for swapped in range(2):
         for source in range(s.n):
             for target in range(s.n):
-                if source < target or (source != target and swapped == 0):
+                both = swapped == 0 or (source < target and is_used(s, target))
+                if source != target and both and is_used(s, source):
                     _rename(s, b, count, source, target, swapped == 1)
                     write_normally(s, b, count)
                     count += 1
     return count
+
+
+def is_used(s: Base, device: int) -> bool:
+    """Whether a device has something."""
+    used = s.ends[0] == device or s.ends[1] == device
+    for run in range(s.n_runs):
+        parts = s.heads[run * s.n + device] + s.units[run * s.n + device]
+        used = used or s.proj[run] == device or parts > 0
+    return used
 
 
 def _rename(s: Base, b: Batch, count: int, source: int, target: int, swapped: bool) -> None:

@@ -72,12 +72,13 @@ def look_around(
     c.chunk_bits[0] = chunk_bits
     placed = choose(k, devices, v, memory_bytes, handled_s_per_bit, links, rows, most, c, o)
     if placed > 0:
-        c.found[3] = write_others(m, y, v, p, past, s, b, o, placed, g, 0)
+        c.found[4] = write_others(y, v, p, past, s, b, o, placed, g, 0)
+        write_base(s, b, c.found[4])
+        c.found[3] = missing_bytes(m, y, b, c.found[4])
     return placed
 
 
 def write_others(
-    m: MemoryTables,
     y: WayTables,
     v: AllDevices,
     p: LayerWorks,
@@ -89,7 +90,7 @@ def write_others(
     g: Seeds,
     count: int,
 ) -> int:
-    """Write the placements near the one in force that are no small changes of it; bytes that itself lacks.
+    """Write the placements near the one in force that are no small changes of it; the number of placements.
 
     `count`: where they begin. `o`: so many `known` ones: itself, then those that the run has left.
     """
@@ -113,8 +114,7 @@ def write_others(
     for which in range(1, known):
         copy_placement(o, which, b, count)
         count += 1
-    write_base(s, b, count)
-    return missing_bytes(m, y, b, count)
+    return count
 
 
 def begin_search(y: WayTables, s: Base, b: Batch) -> None:

@@ -156,10 +156,11 @@ class Scratch(NamedTuple):
     weights: Floats  # [n] bytes that arrive
     caches: Floats  # [n]
     lost: Floats  # [n] bytes that come, less those that go
-    floors: Floats  # [9, n] of shifts from each device, by rows as `share_shifts` names them
+    floors: Floats  # [9, n] of shifts from each device, by rows as `share_floors` names them
     sent: Ints  # [n] messages that each device has sent in an exchange
     x_taken_s: Floats  # [n] that it has taken each device to take x in
     arrived_s: Floats  # [n + 1] of messages that a device takes in, in the order of their arrival
     taken_s: Floats  # [n + 1] what each takes
     busy_s: Floats  # [n] for which a step keeps each device busy
     link_bits: Floats  # [n, n] that it sends
+    link: Ints  # [2] ends of the link that carries most

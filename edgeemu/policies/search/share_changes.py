@@ -45,13 +45,16 @@ HALVED = 2  # refused placements, the best, to which a way over another placemen
 RULES = SearchRules(WORK, NO_ROOM, WORTH, LEAST_GAIN, MISSING)
 
 
-def make_ready(view: ClusterView) -> None:
-    """Look for better shares once, from everything on one device: what any such search needs is then made."""
+def make_ready(view: ClusterView, *, divide: bool) -> None:
+    """Look for better shares once, from everything on one device: what any such search needs is then made.
+
+    `divide`: whether blocks may become divided.
+    """
     alone = Placement(dict.fromkeys(blocks_of(view.costs.shape), 0))
     later = replace(view, workload=replace(view.workload, length=view.prompt_tokens))
     slow = replace(later, observed={(0, 1): (SLOW_LINK, SLOW_LINK)})
     for seen in (later, slow) if finds_ways_round(view) else (later,):
-        known = Known.of(seen, alone)
+        known = Known.of(seen, alone, divide=divide)
         if known is not None:
             for prospect in prospects(seen):
                 better_shares(seen, prospect, known)
@@ -60,18 +63,21 @@ def make_ready(view: ClusterView) -> None:
 class Known:
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
-    def __init__(self, view: ClusterView, current: Placement, owners: BlockOwners) -> None:
-        """`current`: of which each projection is whole, or with its heads. `owners`: of its blocks."""
+    def __init__(self, view: ClusterView, current: Placement, owners: BlockOwners, *, divide: bool) -> None:
+        """`current`: of which each projection is whole, or with its heads. `owners`: of its blocks.
+
+        `divide`: whether blocks may become divided, or stay so.
+        """
         self.view, self.current, self.costs = view, current, MoveCosts(view)
         everyone = all_devices(view)
         self.devices = promising_now(view, current, owners, WORK_TO_CHOOSE, everyone)  # [n] that take part
-        self.code = ends_code(view, self.costs, self.devices, current, everyone)
+        self.code = ends_code(view, self.costs, self.devices, current, everyone, divide=divide)
 
     @classmethod
-    def of(cls, view: ClusterView, current: Placement) -> Self | None:
+    def of(cls, view: ClusterView, current: Placement, *, divide: bool) -> Self | None:
         """None: it is on more devices than are searched, or the shards of a projection are not with their heads."""
         owners = owners_of(current, view.costs.shape)
-        known = None if owners is None else cls(view, current, owners)
+        known = None if owners is None else cls(view, current, owners, divide=divide)
         return known if known is not None and known.is_placed else None
 
     @property

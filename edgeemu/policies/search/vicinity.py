@@ -65,13 +65,16 @@ class Vicinity:
 
 
 def ends_code(
-    view: ClusterView, costs: MoveCosts, devices: IntArray, current: Placement, everyone: Packed
+    view: ClusterView, costs: MoveCosts, devices: IntArray, current: Placement, everyone: Packed, *, divide: bool
 ) -> EndsCode | None:
-    """Machine code that looks around a placement; None where there is none. `everyone`: all devices."""
+    """Machine code that looks around a placement; None where there is none.
+
+    `everyone`: all devices. `divide`: whether blocks may be divided.
+    """
     n_layers = view.costs.shape.n_layers
     if n_layers > FEW_LAYERS:
         return None
-    return EndsCode(view, costs, devices, everyone, known_layouts(view, current), _ranges(n_layers))
+    return EndsCode(view, costs, devices, everyone, known_layouts(view, current), _ranges(n_layers), divide=divide)
 
 
 @lru_cache(maxsize=4)
