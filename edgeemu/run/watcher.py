@@ -12,7 +12,8 @@ from edgeemu.policies.compiled.watch_code import EstimatorCode, has_estimator_co
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import TURN, DecisionTime, History
+from edgeemu.policies.view.history import DecisionTime, History
+from edgeemu.policies.view.levels import TURN
 from edgeemu.policies.view.link_estimates import MeasuredLinks
 from edgeemu.policies.view.link_factors import Doubtful, LinkFactors, codes_of
 from edgeemu.policies.view.links_at import link_factors_at

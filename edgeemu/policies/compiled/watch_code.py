@@ -13,7 +13,8 @@ from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes, OperationKinds
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.estimator import Estimator
-from edgeemu.policies.view.history import KEPT, TURN, DecisionTime, first_values
+from edgeemu.policies.view.history import KEPT, DecisionTime, first_values
+from edgeemu.policies.view.levels import TURN
 from edgeemu.policies.view.link_estimates import LinkEstimates
 from edgeemu.policies.view.link_factors import MOST_DEVICES, NO_LINKS, NONE_DOUBTFUL, Doubtful, Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import LinkMatrix
@@ -122,7 +123,7 @@ class EstimatorCode(Estimator):
     def _begin(self) -> None:
         n, times = len(self._slowdown), self._times
         speeds = times.flops_per_s, times.mem_bytes_per_s, times.overhead_s
-        known = self._slowdown, self._queueing_s, self._worked
+        known = self._slowdown, self._queueing_s, self._worked, self._near, self._noise, self._level
         self._first = np.full(n, np.nan)  # slowdowns before the first decision
         room = np.empty(n, np.int64), *np.empty((3, n))
         self._functions, self._found = functions(), np.zeros(3, np.int64)

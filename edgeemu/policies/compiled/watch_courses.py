@@ -6,7 +6,8 @@ import numpy as np
 
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks, place_of, slowness
 from edgeemu.policies.compiled.watch_operations import DeviceTimes
-from edgeemu.policies.view.history import ALIKE, KEPT, OUTLASTED, TURN, are_many
+from edgeemu.policies.view.history import ALIKE, KEPT, OUTLASTED, are_many
+from edgeemu.policies.view.levels import TURN
 from edgeemu.policies.view.link_factors import MOST_DEVICES
 from edgeemu_kernels.arrays import Floats, Ints
 
@@ -75,9 +76,7 @@ def observe_slowdowns(
     `found`, [3]: of how many devices and links, and whether all devices are expected to change.
     """
     for device in range(d.n):
-        slowdown = d.slowdown[device]
-        if slowdown != slowdown:  # not measured yet
-            slowdown = 1.0
+        slowdown = d.level[device]
         all_.work_s[device] += (at_s - all_.seen_s[0]) / all_.values[device]
         all_.values[device] = slowdown
         _add(devices, device, d.first[device], slowdown, token, at_s)

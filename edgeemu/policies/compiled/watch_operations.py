@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from edgeemu.policies.view.levels import STEADY, TURN
 from edgeemu_kernels.arrays import Flags, Floats, Ints
 
 
@@ -16,6 +17,9 @@ class DeviceTimes(NamedTuple):
     slowdown: Floats  # [n] of operations; NaN: not measured yet
     queueing_s: Floats  # [n] from ready to start, mean of an operation
     worked: Flags  # [n] since states were last observed
+    near: Floats  # [n] observations in a row that were near it
+    noise: Floats  # [n] squares of what the last of them was off, relative
+    level: Floats  # [n] slowdowns as far as they are to be believed
     first: Floats  # [n] the first slowdowns that a decision saw
     number: Ints  # [n] operations of the step
     nominal_s: Floats  # [n]
@@ -73,8 +77,12 @@ def observe_operations(
         if d.number[device] > 0:
             first = d.slowdown[device] != d.slowdown[device]
             queueing_s, slowdown = d.waited_s[device] / d.number[device], d.busy_s[device] / d.nominal_s[device]
-            d.queueing_s[device] = queueing_s if first else _smoothed(d, d.queueing_s[device], queueing_s)
-            d.slowdown[device] = slowdown if first else _smoothed(d, d.slowdown[device], slowdown)
+            d.near[device] = _followed(d.near[device], d.slowdown[device], slowdown)
+            off = (slowdown - d.slowdown[device]) / d.slowdown[device] if d.near[device] > 0.0 else 0.0
+            d.noise[device] = off * off
+            d.queueing_s[device] = queueing_s if first else _smoothed(d, d.queueing_s[device], queueing_s, 0.0)
+            d.slowdown[device] = slowdown if first else _smoothed(d, d.slowdown[device], slowdown, d.near[device])
+            d.level[device] = d.slowdown[device]
             d.worked[device] = True
     return 1
 
@@ -89,5 +97,12 @@ def _nominal_s(d: DeviceTimes, k: OperationKinds, kind: int, past: float, device
     return taken_s if k.starts_kernel[kind] else taken_s - d.overhead_s[device]
 
 
-def _smoothed(d: DeviceTimes, before: float, newest: float) -> float:
-    return before + d.smoothing * (newest - before)
+def _followed(near: float, before: float, newest: float) -> float:
+    """How many observations in a row have been near a level, with the newest."""
+    if newest <= TURN * before and before <= TURN * newest:
+        return min(near + 1.0, STEADY)
+    return 0.0
+
+
+def _smoothed(d: DeviceTimes, before: float, newest: float, near: float) -> float:
+    return before + d.smoothing / (1.0 + d.smoothing * near) * (newest - before)

@@ -2,7 +2,7 @@
 
 from edgeemu.policies.compiled.watch_links import LinkSums, NominalLinks
 from edgeemu.policies.compiled.watch_operations import DeviceTimes
-from edgeemu.policies.view.history import TURN
+from edgeemu.policies.view.levels import TURN
 from edgeemu_kernels.arrays import Floats
 
 
@@ -15,9 +15,7 @@ def write_view(d: DeviceTimes, v: NominalLinks, e: LinkSums, room: Floats) -> in
     """
     n, count, slow = d.n, e.counts[0], 0
     for device in range(n):
-        slowdown = d.slowdown[device]
-        if slowdown != slowdown:  # not measured yet
-            slowdown = 1.0
+        slowdown = d.level[device]
         room[device] = slowdown
         room[n + device] = d.flops_per_s[device] / slowdown
         room[2 * n + device] = d.mem_bytes_per_s[device] / slowdown

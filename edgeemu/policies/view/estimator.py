@@ -3,7 +3,7 @@
 Every estimate starts from the nominal value, or a link's from what is known of its start, and keeps it until something
 is measured. Measurements are reports of real
 devices or of the simulator, in one form. The one parameter is `smoothing`, the weight of the
-newest observation; the first counts in full.
+newest observation of a device that has left its level (`view.levels`); the first counts in full.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,6 +19,7 @@ from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.history import DecisionTime, History
+from edgeemu.policies.view.levels import KNOWN, believed, followed, squared_noise, weights
 from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import LinkMatrix
@@ -55,6 +56,10 @@ class Estimator:
         n = len(cluster.devices)
         self._slowdown = np.full(n, np.nan)  # [n] of operations, by the unloaded device; NaN: not measured yet
         self._measured = False  # whether all of them are
+        self._level = np.ones(n)  # [n] slowdowns as far as they are to be believed
+        self._near = np.zeros(n)  # [n] observations in a row that were near the slowdown
+        self._noise = np.zeros(n)  # [n] squares of what the last of them was off, relative
+        self._variance = 0.0  # of all, in the mean
         self._idle = np.ones(n)  # [n] the same with nothing else there: other than 1 only where the host says it
         self._queueing_s = np.zeros(n)  # [n] from ready to start, mean of an operation
         self._sizes: Sequence[int] = tuple(device.memory_bytes for device in cluster.devices)
@@ -79,12 +84,14 @@ class Estimator:
         totals = self._times.totals(executions)
         worked = totals.number.nonzero()[0]  # [m]
         number, nominal_s, busy_s, waited_s = (each[worked] for each in totals)
-        before = self._slowdown[worked]
+        before, newest = self._slowdown[worked], busy_s / nominal_s
         queueing_s = self._queueing_s[worked]
         if not self._measured:
             queueing_s = np.where(np.isnan(before), np.nan, queueing_s)
         self._queueing_s[worked] = self._smoothed(queueing_s, waited_s / number)
-        self._slowdown[worked] = self._smoothed(before, busy_s / nominal_s)
+        self._near[worked] = near = followed(self._near[worked], before, newest)
+        self._noise[worked] = squared_noise(near, before, newest)
+        self._slowdown[worked] = self._level[worked] = self._smoothed(before, newest, near)
         self._worked[worked] = True
 
     def observe_transits(self, transits: Iterable[Transit]) -> None:
@@ -101,20 +108,40 @@ class Estimator:
         shares = np.array(availability)
         if self._some_by_host:
             self._idle = np.where(self._worked & self._by_host, self._slowdown * shares, self._idle)
-        rested = np.logical_not(self._worked)
-        np.copyto(self._slowdown, self._smoothed(self._slowdown, self._idle / shares), where=rested)
+        rested, newest = np.logical_not(self._worked), self._idle / shares
+        near = followed(self._near, self._slowdown, newest)
+        np.copyto(self._noise, squared_noise(near, self._slowdown, newest), where=rested)
+        np.copyto(self._slowdown, self._smoothed(self._slowdown, newest, near), where=rested)
+        np.copyto(self._near, near, where=rested)
+        if not self._measured:
+            self._begin_near_others()
         self._measured = True
+        self._settle()
         self._worked.fill(False)
 
-    def _smoothed(self, before: FloatArray, newest: FloatArray) -> FloatArray:
-        smoothed = before + self._smoothing * (newest - before)
+    def _begin_near_others(self) -> None:
+        """Have what all devices do in the middle count as an observation of each that is near it."""
+        middle = np.full(len(self._slowdown), np.median(self._slowdown))
+        self._near[:] = near = followed(np.zeros(len(middle)), middle, self._slowdown)
+        self._noise[:] = squared_noise(near, middle, self._slowdown)
+        np.copyto(self._slowdown, self._smoothed(middle, self._slowdown, near), where=near > 0.0)
+        self._variance = float(self._noise.mean())
+
+    def _settle(self) -> None:
+        """Find out how far slowdowns are to be believed."""
+        self._variance += (self._noise.cumsum()[-1] / len(self._noise) - self._variance) / KNOWN
+        self._level[:] = believed(self._slowdown, self._near, self._variance, self._smoothing)
+
+    def _smoothed(self, before: FloatArray, newest: FloatArray, near: FloatArray | float = 0.0) -> FloatArray:
+        """Estimates with newer observations, [n]; `near`: how many in a row have been near them."""
+        smoothed = before + weights(self._smoothing, near) * (newest - before)
         return smoothed if self._measured else np.where(np.isnan(before), newest, smoothed)
 
     # -- estimates ------------------------------------------------------------------------------------------
 
     def slowdowns(self) -> FloatArray:
         """By how many times operations on each device take longer than nominally: [n_devices]."""
-        return self._slowdown.copy() if self._measured else np.where(np.isnan(self._slowdown), 1.0, self._slowdown)
+        return self._level.copy()
 
     def queueing_s(self, device: int) -> float:
         """Mean time that a ready operation waits for the device."""

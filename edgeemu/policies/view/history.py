@@ -33,10 +33,10 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from edgeemu.placement.arrays import FloatArray, IntArray
+from edgeemu.policies.view.levels import TURN
 from edgeemu.policies.view.link_factors import MOST_DEVICES, LinkFactors, codes_of
 from edgeemu.policies.view.outlook import STAYS, Forecasts, Outlook
 
-TURN = 1.25  # a time that has changed by this factor from the extreme before
 KEPT = 4  # durations between turns from which the next is expected
 MANY = 3  # devices that have changed, at least, where a cluster is unsteady
 SHARE = 3  # and one of so many

@@ -11,7 +11,8 @@ from support.builders import LLAMA, view, with_workload
 
 from edgeemu.cluster.devices import Compute
 from edgeemu.policies.search.change_rule import LUCK, MARGIN, WAYS, prospects
-from edgeemu.policies.view.history import KEPT, TURN, DecisionTime, History
+from edgeemu.policies.view.history import KEPT, DecisionTime, History
+from edgeemu.policies.view.levels import TURN
 from edgeemu.policies.view.link_factors import LinkFactors
 from edgeemu.policies.view.outlook import Forecasts, Outlook
 
