@@ -1,19 +1,20 @@
 """Measures what `lookahead` loses, or gains, where the load of all devices changes all the time.
 
-    python tools/bench/unsteady.py [--clusters N] [--tokens N]
+    python tools/bench/unsteady.py [SETTING ...] [--clusters N] [--tokens N]
 
 The clusters are those of `scenarios/one-layer-25.yaml`: 32 heads of one layer on 25 devices, by seed. All devices have
-a load that is drawn anew after some time, or walks; with complete blocks only, and with divided layers. `static` places
-once, `stay` keeps the first placement of `lookahead`. All are simulated through the code of `edgeemu simulate`.
+a load that is drawn anew after some time, or walks; with complete blocks only, and with divided layers; with one sequence,
+and with three, and with weights on flash, so that a move costs little. `static` places once, `stay` keeps the first
+placement of `lookahead`. All are simulated through the code of `edgeemu simulate`.
 
-Where states are short, moving cannot pay, and who moves to what is the fastest at an instant loses. Status 1 if
-`lookahead` takes more than 2 % longer per token than either in the mean of the clusters of a row, or if a decision
-fails.
+Where states are short, or load is little more than noise, moving cannot pay, and who moves to what is the fastest at an
+instant loses. Status 1 if `lookahead` takes more than 2 % longer per token than either in the mean of the clusters of a
+row, or if a decision fails.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import mean
 from typing import NamedTuple
 
@@ -24,10 +25,23 @@ from edgeemu.policies import policy
 from edgeemu.run.make_plan import make_plan
 from edgeemu.scenario.load import load_scenario
 
-DRAWN = ((90, "20 ms"), (90, "100 ms"), (90, "500 ms"), (90, "2 s"), (60, "300 ms"))
+DRAWN = (
+    *((90, "20 ms"), (90, "100 ms"), (90, "500 ms"), (90, "2 s"), (60, "300 ms")),
+    *((45, "20 ms"), (45, "500 ms"), (30, "20 ms"), (30, "100 ms"), (15, "2 s")),
+)
 LOADS = {
     **{f"0 to {high} %, every {t}": f"{{uniform: {{low: 0 %, high: {high} %}}, every: {t}}}" for high, t in DRAWN},
     "a walk, every 100 ms": "{walk: {mean: 40 %, spread: 30 %}, every: 100 ms}",
+}
+ON_FLASH = "migration.weights_on_flash=true", "migration.flash_bandwidth=3 GB/s"
+PROMPTS = ("workload.prompts=[{tokens: 64}, {tokens: 64}, {tokens: 64}]", "workload.concurrency=3")
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "Complete blocks only": ("sharding.divide=false",),
+    "Layers may be divided": ("sharding.divide=true",),
+    "Complete blocks only, weights on flash": ("sharding.divide=false", *ON_FLASH),
+    "Three sequences, complete blocks only": ("sharding.divide=false", *PROMPTS),
+    "Three sequences, complete blocks only, weights on flash": ("sharding.divide=false", *PROMPTS, *ON_FLASH),
+    "Three sequences, layers may be divided": ("sharding.divide=true", *PROMPTS),
 }
 
 
@@ -44,10 +58,9 @@ def simulated(settings: list[str], name: str, *, stay: bool = False) -> Outcome:
     return followed(plan, 1, policy(name), stay)
 
 
-def measured(load: str, clusters: int, tokens: int, *, divide: bool) -> Iterator[Compared]:
+def measured(load: str, clusters: int, tokens: int, more: Sequence[str]) -> Iterator[Compared]:
     for seed in range(1, clusters + 1):
-        settings = [f"seed={seed}", f"devices[0].load={load}", f"workload.max_tokens={tokens}"]
-        settings.append(f"sharding.divide={str(divide).lower()}")
+        settings = [f"seed={seed}", f"devices[0].load={load}", f"workload.max_tokens={tokens}", *more]
         stay = simulated(settings, "lookahead", stay=True)
         yield Compared(simulated(settings, "static"), stay, simulated(settings, "lookahead"))
 
@@ -57,22 +70,25 @@ def main() -> None:
         description="Measures what lookahead loses where the load of all devices changes all the time."
     )
     parser.add_argument("--clusters", type=int, default=4, help="clusters of each row (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=300, help="tokens of each run (default: %(default)s)")
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help="parts of their titles (default: all)")
+    parser.add_argument("--tokens", type=int, default=200, help="tokens of each run (default: %(default)s)")
     asked = parser.parse_args()
     reached = True
-    for divide in (False, True):
-        print("Layers may be divided" if divide else "Complete blocks only")
+    for title, settings in SETTINGS.items():
+        if asked.settings and not any(part in title for part in asked.settings):
+            continue
+        print(title)
         head = f"{'above static: mean':>20}{'worst':>8}{'above stay: mean':>20}{'worst':>8}"
         print(f"{'':5}{'load of all devices':26}{head}")
         for name, load in LOADS.items():
-            runs = list(measured(load, asked.clusters, asked.tokens, divide=divide))
+            runs = list(measured(load, asked.clusters, asked.tokens, settings))
             static = [each.lookahead.ms / each.static.ms - 1 for each in runs]
             stay = [each.lookahead.ms / each.stay.ms - 1 for each in runs]
             good = max(mean(static), mean(stay)) <= LOSS and not any(each.lookahead.failed for each in runs)
             reached = reached and good
             figures = f"{mean(static):20.1%}{max(static):8.1%}{mean(stay):20.1%}{max(stay):8.1%}"
             moves = mean(each.lookahead.moves for each in runs)
-            print(f"{'ok' if good else 'MISS':5}{name:26}{figures}  moves: {moves:.0f}")
+            print(f"{'ok' if good else 'MISS':5}{name:26}{figures}  moves: {moves:.0f}", flush=True)
     sys.exit(not reached)
 
 

@@ -123,14 +123,15 @@ class EstimatorCode(Estimator):
     def _begin(self) -> None:
         n, times = len(self._slowdown), self._times
         speeds = times.flops_per_s, times.mem_bytes_per_s, times.overhead_s
-        known = self._slowdown, self._queueing_s, self._worked, self._near, self._noise, self._level
+        known = self._slowdown, self._queueing_s, self._worked
+        levels = self._steady, self._near, self._noise, self._level
         self._first = np.full(n, np.nan)  # slowdowns before the first decision
         room = np.empty(n, np.int64), *np.empty((3, n))
         self._functions, self._found = functions(), np.zeros(3, np.int64)
         self._began, self._seen_s, self._values, self._work_s = np.empty(2), np.empty(1), np.empty(n), np.empty(n)
         self._all_devices = packed(AllDeviceTimes, self._began, self._seen_s, self._values, self._work_s)
         self._none_is_slow: LinkFactors | None = None  # of which no link is `TURN` times as slow as nominally
-        self._devices = packed(DeviceTimes, n, self._smoothing, *speeds, *known, self._first, *room)
+        self._devices = packed(DeviceTimes, n, self._smoothing, *speeds, *known, *levels, self._first, *room)
         self._of_devices, self._of_links = _CourseRoom(n, 0), _CourseRoom(_ROOM, 2)
         self._works, self._kinds = np.empty((2, 0, 2)), Packed(b"", ())  # of the steps that were observed last
 

@@ -76,7 +76,9 @@ def observe_slowdowns(
     `found`, [3]: of how many devices and links, and whether all devices are expected to change.
     """
     for device in range(d.n):
-        slowdown = d.level[device]
+        slowdown = d.slowdown[device]
+        if slowdown != slowdown:  # not measured yet
+            slowdown = 1.0
         all_.work_s[device] += (at_s - all_.seen_s[0]) / all_.values[device]
         all_.values[device] = slowdown
         _add(devices, device, d.first[device], slowdown, token, at_s)

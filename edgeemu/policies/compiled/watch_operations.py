@@ -17,9 +17,10 @@ class DeviceTimes(NamedTuple):
     slowdown: Floats  # [n] of operations; NaN: not measured yet
     queueing_s: Floats  # [n] from ready to start, mean of an operation
     worked: Flags  # [n] since states were last observed
-    near: Floats  # [n] observations in a row that were near it
+    steady: Floats  # [n] levels of slowdowns
+    near: Floats  # [n] observations in a row that were near them
     noise: Floats  # [n] squares of what the last of them was off, relative
-    level: Floats  # [n] slowdowns as far as they are to be believed
+    level: Floats  # [n] levels as far as they are to be believed
     first: Floats  # [n] the first slowdowns that a decision saw
     number: Ints  # [n] operations of the step
     nominal_s: Floats  # [n]
@@ -77,12 +78,9 @@ def observe_operations(
         if d.number[device] > 0:
             first = d.slowdown[device] != d.slowdown[device]
             queueing_s, slowdown = d.waited_s[device] / d.number[device], d.busy_s[device] / d.nominal_s[device]
-            d.near[device] = _followed(d.near[device], d.slowdown[device], slowdown)
-            off = (slowdown - d.slowdown[device]) / d.slowdown[device] if d.near[device] > 0.0 else 0.0
-            d.noise[device] = off * off
             d.queueing_s[device] = queueing_s if first else _smoothed(d, d.queueing_s[device], queueing_s, 0.0)
-            d.slowdown[device] = slowdown if first else _smoothed(d, d.slowdown[device], slowdown, d.near[device])
-            d.level[device] = d.slowdown[device]
+            d.slowdown[device] = slowdown if first else _smoothed(d, d.slowdown[device], slowdown, 0.0)
+            _follow(d, device, slowdown)
             d.worked[device] = True
     return 1
 
@@ -95,6 +93,17 @@ def _nominal_s(d: DeviceTimes, k: OperationKinds, kind: int, past: float, device
     bytes_read = k.works[2 * kind + 1] + past * k.works[2 * (k.n_kinds + kind) + 1]
     taken_s = max(flops / d.flops_per_s[device], bytes_read / d.mem_bytes_per_s[device]) + d.overhead_s[device]
     return taken_s if k.starts_kernel[kind] else taken_s - d.overhead_s[device]
+
+
+def _follow(d: DeviceTimes, device: int, newest: float) -> None:
+    """Add an observation of a device to its level."""
+    before, off = d.steady[device], 0.0
+    d.near[device] = _followed(d.near[device], before, newest)
+    if d.near[device] > 0.0:
+        off = (newest - before) / before
+    d.noise[device] = off * off
+    d.steady[device] = newest if before != before else _smoothed(d, before, newest, d.near[device])
+    d.level[device] = d.steady[device]
 
 
 def _followed(near: float, before: float, newest: float) -> float:

@@ -3,7 +3,8 @@
 Every estimate starts from the nominal value, or a link's from what is known of its start, and keeps it until something
 is measured. Measurements are reports of real
 devices or of the simulator, in one form. The one parameter is `smoothing`, the weight of the
-newest observation of a device that has left its level (`view.levels`); the first counts in full.
+newest observation; the first counts in full. In views devices are at their levels, in which noise averages out
+(`view.levels`), but where so many change that none has one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,8 +57,9 @@ class Estimator:
         n = len(cluster.devices)
         self._slowdown = np.full(n, np.nan)  # [n] of operations, by the unloaded device; NaN: not measured yet
         self._measured = False  # whether all of them are
-        self._level = np.ones(n)  # [n] slowdowns as far as they are to be believed
-        self._near = np.zeros(n)  # [n] observations in a row that were near the slowdown
+        self._steady = np.full(n, np.nan)  # [n] levels of slowdowns
+        self._level = np.ones(n)  # [n] the same as far as they are to be believed
+        self._near = np.zeros(n)  # [n] observations in a row that were near them
         self._noise = np.zeros(n)  # [n] squares of what the last of them was off, relative
         self._variance = 0.0  # of all, in the mean
         self._idle = np.ones(n)  # [n] the same with nothing else there: other than 1 only where the host says it
@@ -89,9 +91,11 @@ class Estimator:
         if not self._measured:
             queueing_s = np.where(np.isnan(before), np.nan, queueing_s)
         self._queueing_s[worked] = self._smoothed(queueing_s, waited_s / number)
-        self._near[worked] = near = followed(self._near[worked], before, newest)
-        self._noise[worked] = squared_noise(near, before, newest)
-        self._slowdown[worked] = self._level[worked] = self._smoothed(before, newest, near)
+        self._slowdown[worked] = self._smoothed(before, newest)
+        level = self._steady[worked]
+        self._near[worked] = near = followed(self._near[worked], level, newest)
+        self._noise[worked] = squared_noise(near, level, newest)
+        self._steady[worked] = self._level[worked] = self._smoothed(level, newest, near)
         self._worked[worked] = True
 
     def observe_transits(self, transits: Iterable[Transit]) -> None:
@@ -109,9 +113,10 @@ class Estimator:
         if self._some_by_host:
             self._idle = np.where(self._worked & self._by_host, self._slowdown * shares, self._idle)
         rested, newest = np.logical_not(self._worked), self._idle / shares
-        near = followed(self._near, self._slowdown, newest)
-        np.copyto(self._noise, squared_noise(near, self._slowdown, newest), where=rested)
-        np.copyto(self._slowdown, self._smoothed(self._slowdown, newest, near), where=rested)
+        near = followed(self._near, self._steady, newest)
+        np.copyto(self._noise, squared_noise(near, self._steady, newest), where=rested)
+        np.copyto(self._slowdown, self._smoothed(self._slowdown, newest), where=rested)
+        np.copyto(self._steady, self._smoothed(self._steady, newest, near), where=rested)
         np.copyto(self._near, near, where=rested)
         if not self._measured:
             self._begin_near_others()
@@ -121,16 +126,16 @@ class Estimator:
 
     def _begin_near_others(self) -> None:
         """Have what all devices do in the middle count as an observation of each that is near it."""
-        middle = np.full(len(self._slowdown), np.median(self._slowdown))
-        self._near[:] = near = followed(np.zeros(len(middle)), middle, self._slowdown)
-        self._noise[:] = squared_noise(near, middle, self._slowdown)
-        np.copyto(self._slowdown, self._smoothed(middle, self._slowdown, near), where=near > 0.0)
+        middle = np.full(len(self._steady), np.median(self._steady))
+        self._near[:] = near = followed(np.zeros(len(middle)), middle, self._steady)
+        self._noise[:] = squared_noise(near, middle, self._steady)
+        np.copyto(self._steady, self._smoothed(middle, self._steady, near), where=near > 0.0)
         self._variance = float(self._noise.mean())
 
     def _settle(self) -> None:
-        """Find out how far slowdowns are to be believed."""
+        """Find out how far levels are to be believed."""
         self._variance += (self._noise.cumsum()[-1] / len(self._noise) - self._variance) / KNOWN
-        self._level[:] = believed(self._slowdown, self._near, self._variance, self._smoothing)
+        self._level[:] = believed(self._steady, self._near, self._variance, self._smoothing)
 
     def _smoothed(self, before: FloatArray, newest: FloatArray, near: FloatArray | float = 0.0) -> FloatArray:
         """Estimates with newer observations, [n]; `near`: how many in a row have been near them."""
@@ -141,7 +146,7 @@ class Estimator:
 
     def slowdowns(self) -> FloatArray:
         """By how many times operations on each device take longer than nominally: [n_devices]."""
-        return self._level.copy()
+        return self._slowdown.copy() if self._measured else np.where(np.isnan(self._slowdown), 1.0, self._slowdown)
 
     def queueing_s(self, device: int) -> float:
         """Mean time that a ready operation waits for the device."""
@@ -179,17 +184,26 @@ class Estimator:
         `told`: arguments of `outlook`, which it then has too.
         """
         self._links.next_turn()
-        known, others = self._unloaded, {"workload": workload or base.workload, "costs": costs or base.costs}
+        known = self._unloaded
+        others: dict[str, Any] = {"workload": workload or base.workload, "costs": costs or base.costs}
         unloaded = known[1] if known is not None and known[0] is base else self.make_ready(base)
         if told:
-            return self._view(unloaded, outlook=self.outlook(*told), **others)
+            others["outlook"] = self._from_levels(self.outlook(*told))
         return self._view(unloaded, **others)
+
+    def _from_levels(self, outlook: Outlook) -> Outlook:
+        """What to expect of devices that are at their levels now; where all change, they are as they were measured."""
+        devices, known = outlook.devices, outlook.of_devices
+        if len(devices):
+            mean = known.mean * (self._slowdown[devices] / self._level[devices])
+            return outlook._replace(of_devices=known._replace(mean=mean))
+        return outlook
 
     def _view(self, unloaded: ClusterView, **others: Any) -> ClusterView:
         """A view without load as it is with the estimated devices and links; `others`: other fields."""
         factors = self._links.factors()
         links = self._sheet.scaled(factors, self._scaling_of(factors))
-        return unloaded.slowed(self.slowdowns(), self._memory_bytes, links=links, observed=factors, **others)
+        return unloaded.slowed(self._level.copy(), self._memory_bytes, links=links, observed=factors, **others)
 
     def _scaling_of(self, factors: LinkFactors) -> Scaling:
         """How to find links that were measured; they are mostly those of the decision before."""
