@@ -177,33 +177,44 @@ def test_only_what_is_below_a_limit_has_to_be_right(data: st.DataObject, price: 
         assert (best.at, best.cost) == (NONE, limit)
 
 
-@QUICK
-@given(st.data(), st.floats(0.9, 1.1))
-def test_shifts_that_are_left_out_are_not_the_best(data: st.DataObject, share: float) -> None:
-    """Changes of one layer, of which all devices have parts, with memory for everything."""
+def wide_layer(data: st.DataObject) -> tuple[ClusterView, ModelShape]:
+    """One layer of at least as many groups as there are devices, which are alike and have memory for everything."""
     n_kv_heads = data.draw(st.integers(N, 16))
     shape = replace(data.draw(shapes(max_layers=1)), n_kv_heads=n_kv_heads, n_heads=n_kv_heads, d_ff=64, d_model=512)
     mesh = near_mesh(N, data.draw(st.integers(0, 2**32)))
     view = replace(oracle_view(mesh, PhysicalCosts(shape), None, 7, 30), weights_on_flash=data.draw(st.booleans()))
-    view = with_loads(data, view)
+    return with_loads(data, view), shape
+
+
+def divided(data: st.DataObject, shape: ModelShape) -> ShareArrays:
+    """A placement of which all devices have parts."""
 
     def counts(total: int) -> list[int]:
         cuts = sorted(data.draw(st.lists(st.integers(1, total - 1), min_size=N - 1, max_size=N - 1, unique=True)))
         return np.diff([0, *cuts, total]).tolist()
 
-    def divided() -> ShareArrays:
-        heads, units = np.array([[counts(n_kv_heads)]]), np.array([[counts(shape.ffn_units)]])
-        return replace(data.draw(some_shares(shape)), heads=heads, proj=np.array([[-1]]), units=units)
+    heads, units = np.array([[counts(shape.n_kv_heads)]]), np.array([[counts(shape.ffn_units)]])
+    return replace(data.draw(some_shares(shape)), heads=heads, proj=np.array([[-1]]), units=units)
 
-    base = begin = divided()
+
+def some_moved(data: st.DataObject, base: ShareArrays) -> ShareArrays:
+    """A placement, or the same with some parts on other devices."""
     for _ in range(data.draw(st.integers(0, 3))):
-        begin = begin.taken([0])
+        base = base.taken([0])
         source, target = data.draw(st.permutations(range(N)))[:2]
-        for each in (begin.heads, begin.units):
-            moved = data.draw(st.integers(0, each[0, 0, source] - 1))
+        for each in (base.heads, base.units):
+            moved = data.draw(st.integers(0, max(0, each[0, 0, source] - 1)))
             each[0, 0, [source, target]] += -moved, moved
+    return base
+
+
+def assert_all_best_are_found(
+    view: ClusterView, begin: ShareArrays, base: ShareArrays, share: float, *, divide: bool
+) -> None:
+    """Check the best changes of a placement, whatever the price of moves from another one."""
+    shape = view.costs.shape
     needs = NeedsCode(ShareMemory(view, EVERYONE), ShareMigrations(MoveCosts(view), EVERYONE, begin))
-    steps, changes = StepCode(view, EVERYONE, 7), NearCode(shape.n_groups, n_shards(shape, Kind.FFN), divide=True)
+    steps, changes = StepCode(view, EVERYONE, 7), NearCode(shape.n_groups, n_shards(shape, Kind.FFN), divide=divide)
     (around,) = all_around(base)
     near, itself = Folded(changes.near(around), around.runs), Folded(base, around.runs)
     for price in (0.0, 1e-3, 3e-3, 0.01, 0.03, 2.0):
@@ -216,6 +227,32 @@ def test_shifts_that_are_left_out_are_not_the_best(data: st.DataObject, share: f
                 assert_best(best, near, costs)
             else:
                 assert (best.at, best.cost) == (NONE, limit)
+
+
+@QUICK
+@given(st.data(), st.floats(0.9, 1.1))
+def test_shifts_that_are_left_out_are_not_the_best(data: st.DataObject, share: float) -> None:
+    view, shape = wide_layer(data)
+    base = divided(data, shape)
+    assert_all_best_are_found(view, some_moved(data, base), base, share, divide=True)
+
+
+@QUICK
+@given(st.data(), st.floats(0.9, 1.1))
+def test_nor_are_they_where_parts_of_a_layer_are_whole(data: st.DataObject, share: float) -> None:
+    view, shape = wide_layer(data)
+    base = divided(data, shape)
+    proj, at_ffn = (data.draw(st.integers(0, N - 1)) for _ in range(2))
+    whole = np.array([[shape.ffn_units * np.eye(N, dtype=np.int64)[at_ffn]]])
+    begin = some_moved(data, replace(base, proj=np.array([[proj]])))
+    if data.draw(st.booleans()):  # heads, or units, on few devices
+        base = some_moved(data, base)
+    kinds = {"projection": {"proj": np.array([[proj]])}, "units": {"units": whole}}
+    changed = data.draw(st.sampled_from([["projection"], ["units"], ["projection", "units"]]))
+    base = replace(base, **{name: value for kind in changed for name, value in kinds[kind].items()}).normal()
+    may_stay_whole = len(changed) == len(kinds)
+    divide = data.draw(st.booleans()) if may_stay_whole else True
+    assert_all_best_are_found(view, base if data.draw(st.booleans()) else begin, base, share, divide=divide)
 
 
 @QUICK
