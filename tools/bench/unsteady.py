@@ -3,9 +3,9 @@
     python tools/bench/unsteady.py [SETTING ...] [--clusters N] [--tokens N]
 
 The clusters are those of `scenarios/one-layer-25.yaml`: 32 heads of one layer on 25 devices, by seed. All devices have
-a load that is drawn anew after some time, or walks; with complete blocks only, and with divided layers; with one sequence,
-and with three, and with weights on flash, so that a move costs little. `static` places once, `stay` keeps the first
-placement of `lookahead`. All are simulated through the code of `edgeemu simulate`.
+a load that is drawn anew after some time, or walks; with complete blocks only, and with divided layers; with one
+sequence, and with three; and with weights on flash, so that a move costs little. `static` places once, `stay` keeps the
+first placement of `lookahead`. All are simulated through the code of `edgeemu simulate`.
 
 Where states are short, or load is little more than noise, moving cannot pay, and who moves to what is the fastest at an
 instant loses. Status 1 if `lookahead` takes more than 2 % longer per token than either in the mean of the clusters of a

@@ -25,6 +25,7 @@ from edgeemu.policies.compiled import (
     share_seeds,
     share_shifts,
     watch_courses,
+    watch_levels,
     watch_links,
     watch_operations,
     watch_view,
@@ -72,6 +73,8 @@ class _Functions(NamedTuple):
     observe_operations: Any
     observe_messages: Any
     observe_slowdowns: Any
+    observe_states: Any
+    settle: Any
     write_view: Any
 
 
@@ -88,7 +91,7 @@ def functions() -> _Functions:
         *(share_seeds.look_around, share_seeds.write_others, share_ends.find_ends),
         *(share_assigned.moving_s, share_known.write_owners),
         *(watch_operations.observe_operations, watch_links.observe_messages),
-        *(watch_courses.observe_slowdowns, watch_view.write_view),
+        *(watch_courses.observe_slowdowns, watch_levels.observe_states, watch_levels.settle, watch_view.write_view),
     )
     made = MachineCode(*every)
     return _Functions(made, *(made[each] for each in every))

@@ -147,6 +147,12 @@ class EstimatorCode(Estimator):
                 return
         super().observe_executions(executions)
 
+    def _add_states(self, shares: FloatArray) -> None:
+        self._functions.observe_states(self._devices.at, address_of(shares), address_of(self._idle))
+
+    def _settle(self) -> None:
+        self._functions.settle(self._devices.at, address_of(self._variance))
+
     def _added(self, rows: int, past: int, *columns: NDArray[Any]) -> bool:
         """Add the operations of a step if the works of all are known; whether they are.
 

@@ -78,9 +78,9 @@ def observe_operations(
         if d.number[device] > 0:
             first = d.slowdown[device] != d.slowdown[device]
             queueing_s, slowdown = d.waited_s[device] / d.number[device], d.busy_s[device] / d.nominal_s[device]
-            d.queueing_s[device] = queueing_s if first else _smoothed(d, d.queueing_s[device], queueing_s, 0.0)
-            d.slowdown[device] = slowdown if first else _smoothed(d, d.slowdown[device], slowdown, 0.0)
-            _follow(d, device, slowdown)
+            d.queueing_s[device] = queueing_s if first else smoothed(d, d.queueing_s[device], queueing_s, 0.0)
+            d.slowdown[device] = slowdown if first else smoothed(d, d.slowdown[device], slowdown, 0.0)
+            follow(d, device, slowdown)
             d.worked[device] = True
     return 1
 
@@ -95,14 +95,14 @@ def _nominal_s(d: DeviceTimes, k: OperationKinds, kind: int, past: float, device
     return taken_s if k.starts_kernel[kind] else taken_s - d.overhead_s[device]
 
 
-def _follow(d: DeviceTimes, device: int, newest: float) -> None:
+def follow(d: DeviceTimes, device: int, newest: float) -> None:
     """Add an observation of a device to its level."""
     before, off = d.steady[device], 0.0
     d.near[device] = _followed(d.near[device], before, newest)
     if d.near[device] > 0.0:
         off = (newest - before) / before
     d.noise[device] = off * off
-    d.steady[device] = newest if before != before else _smoothed(d, before, newest, d.near[device])
+    d.steady[device] = newest if before != before else smoothed(d, before, newest, d.near[device])
     d.level[device] = d.steady[device]
 
 
@@ -113,5 +113,7 @@ def _followed(near: float, before: float, newest: float) -> float:
     return 0.0
 
 
-def _smoothed(d: DeviceTimes, before: float, newest: float, near: float) -> float:
-    return before + d.smoothing / (1.0 + d.smoothing * near) * (newest - before)
+def smoothed(d: DeviceTimes, before: float, newest: float, near: float) -> float:
+    """Estimate with a newer observation; `near`: how many in a row have been near it."""
+    weight = d.smoothing / (d.smoothing + (1.0 - d.smoothing) * (1.0 + near)) if near > 0.0 else d.smoothing
+    return before + weight * (newest - before)

@@ -4,7 +4,7 @@ Every estimate starts from the nominal value, or a link's from what is known of 
 is measured. Measurements are reports of real
 devices or of the simulator, in one form. The one parameter is `smoothing`, the weight of the
 newest observation; the first counts in full. In views devices are at their levels, in which noise averages out
-(`view.levels`), but where so many change that none has one.
+(`view.levels`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,7 +61,7 @@ class Estimator:
         self._level = np.ones(n)  # [n] the same as far as they are to be believed
         self._near = np.zeros(n)  # [n] observations in a row that were near them
         self._noise = np.zeros(n)  # [n] squares of what the last of them was off, relative
-        self._variance = 0.0  # of all, in the mean
+        self._variance = np.zeros(1)  # of all, in the mean
         self._idle = np.ones(n)  # [n] the same with nothing else there: other than 1 only where the host says it
         self._queueing_s = np.zeros(n)  # [n] from ready to start, mean of an operation
         self._sizes: Sequence[int] = tuple(device.memory_bytes for device in cluster.devices)
@@ -112,16 +112,20 @@ class Estimator:
         shares = np.array(availability)
         if self._some_by_host:
             self._idle = np.where(self._worked & self._by_host, self._slowdown * shares, self._idle)
+        self._add_states(shares)
+        if not self._measured:
+            self._begin_near_others()
+        self._measured = True
+        self._settle()
+
+    def _add_states(self, shares: FloatArray) -> None:
+        """Add what those devices say of themselves on which nothing was executed since the last time."""
         rested, newest = np.logical_not(self._worked), self._idle / shares
         near = followed(self._near, self._steady, newest)
         np.copyto(self._noise, squared_noise(near, self._steady, newest), where=rested)
         np.copyto(self._slowdown, self._smoothed(self._slowdown, newest), where=rested)
         np.copyto(self._steady, self._smoothed(self._steady, newest, near), where=rested)
         np.copyto(self._near, near, where=rested)
-        if not self._measured:
-            self._begin_near_others()
-        self._measured = True
-        self._settle()
         self._worked.fill(False)
 
     def _begin_near_others(self) -> None:
@@ -130,16 +134,17 @@ class Estimator:
         self._near[:] = near = followed(np.zeros(len(middle)), middle, self._steady)
         self._noise[:] = squared_noise(near, middle, self._steady)
         np.copyto(self._steady, self._smoothed(middle, self._steady, near), where=near > 0.0)
-        self._variance = float(self._noise.mean())
+        self._variance[0] = self._noise.mean()
 
     def _settle(self) -> None:
         """Find out how far levels are to be believed."""
         self._variance += (self._noise.cumsum()[-1] / len(self._noise) - self._variance) / KNOWN
-        self._level[:] = believed(self._steady, self._near, self._variance, self._smoothing)
+        self._level[:] = believed(self._steady, self._near, float(self._variance[0]), self._smoothing)
 
-    def _smoothed(self, before: FloatArray, newest: FloatArray, near: FloatArray | float = 0.0) -> FloatArray:
+    def _smoothed(self, before: FloatArray, newest: FloatArray, near: FloatArray | None = None) -> FloatArray:
         """Estimates with newer observations, [n]; `near`: how many in a row have been near them."""
-        smoothed = before + weights(self._smoothing, near) * (newest - before)
+        weight = self._smoothing if near is None else weights(self._smoothing, near)
+        smoothed = before + weight * (newest - before)
         return smoothed if self._measured else np.where(np.isnan(before), newest, smoothed)
 
     # -- estimates ------------------------------------------------------------------------------------------
@@ -192,12 +197,12 @@ class Estimator:
         return self._view(unloaded, **others)
 
     def _from_levels(self, outlook: Outlook) -> Outlook:
-        """What to expect of devices that are at their levels now; where all change, they are as they were measured."""
+        """Return what to expect of devices that are at their levels now."""
         devices, known = outlook.devices, outlook.of_devices
-        if len(devices):
-            mean = known.mean * (self._slowdown[devices] / self._level[devices])
-            return outlook._replace(of_devices=known._replace(mean=mean))
-        return outlook
+        if not len(devices):
+            return outlook
+        mean = known.mean * (self._slowdown[devices] / self._level[devices])
+        return outlook._replace(of_devices=known._replace(mean=mean))
 
     def _view(self, unloaded: ClusterView, **others: Any) -> ClusterView:
         """A view without load as it is with the estimated devices and links; `others`: other fields."""

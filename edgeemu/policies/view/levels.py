@@ -25,9 +25,9 @@ def followed(near: FloatArray, before: FloatArray, newest: FloatArray) -> FloatA
     return np.where(is_near, np.minimum(near + 1.0, STEADY), 0.0)
 
 
-def weights(smoothing: float, near: FloatArray | float) -> FloatArray | float:
+def weights(smoothing: float, near: FloatArray) -> FloatArray:
     """Weight of the newest observation: [n]. `near`: how many in a row were near, with it."""
-    return smoothing / (1.0 + smoothing * near)
+    return np.where(near > 0.0, smoothing / (smoothing + (1.0 - smoothing) * (1.0 + near)), smoothing)
 
 
 def squared_noise(near: FloatArray, before: FloatArray, newest: FloatArray) -> FloatArray:
@@ -37,17 +37,20 @@ def squared_noise(near: FloatArray, before: FloatArray, newest: FloatArray) -> F
 
 
 def believed(levels: FloatArray, near: FloatArray, variance: float, smoothing: float) -> FloatArray:
-    """Levels as far as they are to be believed, [n]. `variance`: of one observation, relative."""
+    """Levels as far as they are to be believed, [n]: whatever was measured last, where that alone counts.
+
+    `variance`: of one observation, relative.
+    """
     middle = np.partition(levels, len(levels) // 2)[len(levels) // 2]
     alike = (near > 0.0) & (levels <= TURN * middle) & (middle <= TURN * levels)
     count = int(np.count_nonzero(alike))
-    if variance == 0.0 or count <= FREE:
+    if variance == 0.0 or smoothing == 1.0 or count <= FREE:
         return levels.copy()
     some = levels[alike]  # [count]
     mean = some.cumsum()[-1] / count  # in the order of machine code
     away = some - mean
     spread = (away * away).cumsum()[-1]
-    error = variance * (mean * mean) * (weights(smoothing, near[alike]) + np.zeros(count)).cumsum()[-1] / count
+    error = variance * (mean * mean) * weights(smoothing, near[alike]).cumsum()[-1] / count
     kept = 1.0 - (count - FREE) * error / spread if spread > (count - FREE) * error else 0.0
     found = levels.copy()
     found[alike] = mean + kept * away
