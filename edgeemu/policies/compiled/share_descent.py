@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from edgeemu.policies.compiled.share_loads import least_round_s, round_s
+from edgeemu.policies.compiled.share_loads import known_round_s, least_round_s, round_s
 from edgeemu.policies.compiled.share_moves import layer_migration_s
 from edgeemu.policies.compiled.share_needs import migration_s, missing_bytes
 from edgeemu.policies.compiled.share_step import begin_batch
@@ -43,7 +43,9 @@ def _cost(
 
     `far`: of a model of one layer, and its migration is likely to matter: it is computed before more than one way.
     """
-    limit, bound_s = below * (1.0 + ROUNDING), max(known_way_s(t, b, w, which), least_round_s(t, b, which))
+    limit, bound_s = below * (1.0 + ROUNDING), max(known_way_s(t, b, w, which), known_round_s(t, b, w, which))
+    if bound_s < limit:
+        bound_s = max(bound_s, least_round_s(t, b, w, which))
     if bound_s < limit and not far:
         bound_s = least_below_s(t, b, w, which, limit)
     if bound_s >= limit:

@@ -25,8 +25,16 @@ def round_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
     return max(t.sequences * longest_s, alone_s)
 
 
-def least_round_s(t: StepTables, b: Batch, which: int) -> float:
-    """Lower bound of a round of one placement, by what keeps the most loaded device busy; 0 of one sequence."""
+def known_round_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
+    """Lower bound of a round of one placement, by what the device computes that was last found to be busiest.
+
+    0 of one sequence.
+    """
+    return t.sequences * least_busy_s(t, b, which, w.busiest[0], 0, 0) if t.sequences > 1 else 0.0
+
+
+def least_round_s(t: StepTables, b: Batch, w: Scratch, which: int) -> float:
+    """Lower bound of a round of one placement, by what keeps the busiest device busy; 0 of one sequence."""
     if t.sequences == 1:
         return 0.0
     longest_s, holders, parts = 0.0, 0, 0
@@ -35,7 +43,10 @@ def least_round_s(t: StepTables, b: Batch, which: int) -> float:
             holders += b.heads[which * t.n + a] > 0
             parts += b.units[which * t.n + a] > 0
     for a in range(t.n):
-        longest_s = max(longest_s, least_busy_s(t, b, which, a, holders, parts))
+        busy_s = least_busy_s(t, b, which, a, holders, parts)
+        if busy_s > longest_s:
+            longest_s = busy_s
+            w.busiest[0] = a
     return t.sequences * longest_s
 
 

@@ -247,10 +247,11 @@ def _gathered_s(t: StepTables, w: Scratch, counts: Ints, b: int) -> float:
 
 
 def begin_batch(b: Batch, w: Scratch) -> None:
-    """Note the run of each layer, and any way as the longest."""
+    """Note the run of each layer, any way as the longest, and any device as the busiest."""
     layer = 0
     w.longest[0] = 0
     w.longest[1] = 0
+    w.busiest[0] = 0
     for run in range(b.n_runs):
         for _ in range(b.lengths[run]):
             w.run[layer] = run
