@@ -101,7 +101,9 @@ class DecisionSpec(Strict):
         "policy is asked; it is also asked after 32 intervals. 0: always. Not with `knowledge: oracle`.",
     )
     smoothing: PositiveFraction = Field(
-        default=0.5, description="Weight of the newest measurement in the estimates that the policy gets."
+        default=0.5,
+        description="Weight of the newest measurement in the estimates that the policy gets. That of a device falls to "
+        "a sixteenth while the measurements stay near its level, so that noise averages out; 1: only the newest.",
     )
 
 

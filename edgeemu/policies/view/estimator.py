@@ -20,7 +20,7 @@ from edgeemu.placement.costs import Costs
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.history import DecisionTime, History
-from edgeemu.policies.view.levels import KNOWN, believed, followed, squared_noise, weights
+from edgeemu.policies.view.levels import KNOWN, believed, followed, middle, squared_noise, weights
 from edgeemu.policies.view.link_estimates import LinkEstimates, MeasuredLinks
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, Factors, LinkFactors
 from edgeemu.policies.view.link_matrix import LinkMatrix
@@ -130,10 +130,10 @@ class Estimator:
 
     def _begin_near_others(self) -> None:
         """Have what all devices do in the middle count as an observation of each that is near it."""
-        middle = np.full(len(self._steady), np.median(self._steady))
-        self._near[:] = near = followed(np.zeros(len(middle)), middle, self._steady)
-        self._noise[:] = squared_noise(near, middle, self._steady)
-        np.copyto(self._steady, self._smoothed(middle, self._steady, near), where=near > 0.0)
+        others = np.full(len(self._steady), middle(self._steady))
+        self._near[:] = near = followed(np.zeros(len(others)), others, self._steady)
+        self._noise[:] = squared_noise(near, others, self._steady)
+        np.copyto(self._steady, self._smoothed(others, self._steady, near), where=near > 0.0)
         self._variance[0] = self._noise.mean()
 
     def _settle(self) -> None:

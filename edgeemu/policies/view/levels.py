@@ -36,13 +36,18 @@ def squared_noise(near: FloatArray, before: FloatArray, newest: FloatArray) -> F
     return off * off
 
 
+def middle(levels: FloatArray) -> float:
+    """Level of which half of all are less."""
+    return float(np.partition(levels, len(levels) // 2)[len(levels) // 2])
+
+
 def believed(levels: FloatArray, near: FloatArray, variance: float, smoothing: float) -> FloatArray:
     """Levels as far as they are to be believed, [n]: whatever was measured last, where that alone counts.
 
     `variance`: of one observation, relative.
     """
-    middle = np.partition(levels, len(levels) // 2)[len(levels) // 2]
-    alike = (near > 0.0) & (levels <= TURN * middle) & (middle <= TURN * levels)
+    at_middle = middle(levels)
+    alike = (near > 0.0) & (levels <= TURN * at_middle) & (at_middle <= TURN * levels)
     count = int(np.count_nonzero(alike))
     if variance == 0.0 or smoothing == 1.0 or count <= FREE:
         return levels.copy()
