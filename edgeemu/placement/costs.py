@@ -97,7 +97,10 @@ class Costs(Protocol):
         ...
 
     def collective_inbox_bytes(self, rows: int, members: int, n_groups: int, *, star: bool) -> int:
-        """Upper bound of the messages that one of `members` devices holds while they combine results of shards."""
+        """Upper bound of the messages that one of `members` devices holds while they combine results of shards.
+
+        What depends on `members`, and what depends on its `n_groups`, are added up.
+        """
         ...
 
     def inbox_bytes(self, rows: int) -> int:

@@ -48,7 +48,7 @@ def blank(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
     return Packed((fields + address_of(room) * is_array).tobytes(), (room,))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _room(kind: type[tuple[Any, ...]], values: tuple[Any, ...]) -> tuple[Ints, Ints, int]:
     """Fields with the arrays' places in one piece in bytes, which fields are arrays, and the length of all arrays."""
     form, arrays, length = _layout(kind)

@@ -56,7 +56,10 @@ def seen(data: st.DataObject, shape: ModelShape) -> ClusterView:
 
 def seen_with_memory(data: st.DataObject, shape: ModelShape) -> ClusterView:
     view = replace(seen(data, shape), weights_on_flash=data.draw(st.booleans()))
-    devices = tuple(replace(each, memory_bytes=data.draw(st.integers(0, 2_000_000))) for each in view.devices)
+    sizes = st.integers(0, 2_000_000)
+    devices = tuple(
+        replace(each, memory_bytes=data.draw(sizes), installed_bytes=data.draw(sizes)) for each in view.devices
+    )
     return replace(view, devices=devices)
 
 

@@ -7,7 +7,7 @@ from edgeemu.policies.view.share_memory import ShareMemory
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements
 from edgeemu.policies.view.share_runs import Folded
-from edgeemu.policies.view.shares import ShareArrays
+from edgeemu.policies.view.shares import BoolArray, ShareArrays
 
 
 class PlainNeeds:
@@ -26,7 +26,26 @@ class PlainNeeds:
         """Whether devices have room for all that a migration to a placement brings, beside all that they hold."""
         held = self._memory.need_bytes(self._moving.begin)  # [1, n]
         arriving = self._moving.arriving_bytes(shares)  # [1, n]
-        return bool(np.all(held + arriving + self._memory.bytes.copied <= self._memory.capacity))
+        comes = (arriving > 0) | self._gets_an_end(shares)  # [1, n]
+        most = np.maximum(self._memory.capacity, self._memory.installed)
+        limits = np.where(comes, self._memory.capacity, most)
+        fits = held + arriving + self._memory.bytes.copied <= limits
+        return bool(np.all(fits | ~(comes | self._has_shards(shares))))
+
+    def _gets_an_end(self, shares: ShareArrays) -> BoolArray:
+        """Whether an end of the model moves to each device: [1, n]."""
+        begin, everyone = self._moving.begin, np.arange(shares.heads.shape[-1])
+        found = np.zeros((1, len(everyone)), np.bool_)
+        for after, before in ((shares.embed, begin.embed), (shares.lm_head, begin.lm_head)):
+            found |= (after[:, None] == everyone) & (after != before)[:, None]
+        return found
+
+    def _has_shards(self, shares: ShareArrays) -> BoolArray:
+        """Whether each device has shards: [1, n]."""
+        columns = (shares.proj[..., None] < 0) & (shares.heads > 0)  # [1, n_layers, n]
+        units = (shares.units > 0) & (shares.units < shares.units.sum(2, keepdims=True))  # [1, n_layers, n]
+        found: BoolArray = (columns | units).any(1)
+        return found
 
 
 class PlainMigrations:

@@ -142,7 +142,8 @@ class EndsCode:
         """Whether devices have room for all that a migration to one of the ends brings, beside all that they hold."""
         memory, copied, *_ = self._sizes
         tables = memory.at, self._room.ways.at, self._room.ends.at, scratch_for(self._n, 1).at
-        return bool(self._functions.have_room(*tables, which, copied))
+        installed_bytes = self._view.installed_bytes[self._devices]
+        return bool(self._functions.have_room(*tables, which, copied, address_of(installed_bytes)))
 
     def steps_of(self, past: int, which: int) -> tuple[float, float]:
         """Time of a step, as all is now, of the placement in force and of one of the ends. `past`: cached positions."""

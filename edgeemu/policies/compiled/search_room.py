@@ -63,14 +63,14 @@ def layouts_of(placements: Sequence[BlockOwners], n_devices: int) -> Packed:
     return packed(Layouts, n_devices, len(numbers), *sizes, np.concatenate(numbers))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def assigned_room(shape: ModelShape, n: int) -> Packed:
     """Places to write in, for blocks that are assigned to n devices: nothing in them is kept."""
     parts = shape.n_layers * shape.n_groups, shape.n_layers * shape.ffn_units
     return blank(Assigned, *parts, n, n * n, n * n, n, 2 * n, 2 * n)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def search_room(
     shape: ModelShape,
     n_devices: int,

@@ -107,7 +107,7 @@ def searches_many(view: ClusterView) -> bool:
     return view.objective != "energy"
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def scratch_for(n: int, n_layers: int, row: int = 0, units_row: int = 0) -> Packed:
     """Places to write in, for one placement after the other on n devices; nothing in them is kept.
 
@@ -143,7 +143,7 @@ class _StepSizes(NamedTuple):
     passing: Packed  # tables that nobody keeps
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _step_sizes(costs: Costs, n: int, past: int, sequences: int, *, star: bool) -> _StepSizes:
     """Sizes of steps with `past` positions cached, or more."""
     shape, row, units_row = costs.shape, costs.shape.n_groups + 1, n_shards(costs.shape, Kind.FFN) + 1
@@ -222,7 +222,7 @@ class NeedsCode:
         n = len(memory.capacity)
         self._functions, self._moving, self._ways = functions(), moving, dict[bytes, Packed]()  # by the runs' layers
         self.memory, self._copied, self.scratch = memory_tables(memory.bytes), memory.bytes.copied, scratch_for(n, 1)
-        self._room = memory.ample, memory.capacity
+        self._room, self._installed_bytes = (memory.ample, memory.capacity), memory.installed
 
     def of(self, near: Folded) -> Requirements:
         """Compute what placements need."""
@@ -236,8 +236,8 @@ class NeedsCode:
         """Whether devices have room for all that a migration to a placement brings, beside all that they hold."""
         both = Folded.of(ShareArrays.joined([self._moving.begin, shares]))
         batch, ways = batch_of(both), self.ways(both.runs)
-        found = self._functions.have_room(self.memory.at, ways.at, batch.at, self.scratch.at, 1, self._copied)
-        return bool(found)
+        tables = self.memory.at, ways.at, batch.at, self.scratch.at
+        return bool(self._functions.have_room(*tables, 1, self._copied, address_of(self._installed_bytes)))
 
     def ways(self, runs: Runs) -> Packed:
         """The placement where moves begin, with one layer of each run, and the prices of moves."""

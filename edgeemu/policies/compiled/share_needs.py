@@ -152,17 +152,40 @@ def migrations(y: WayTables, b: Batch, w: Scratch, found_s: Floats) -> None:
         found_s[which] = migration_s(y, b, w, which)
 
 
-def have_room(m: MemoryTables, y: WayTables, b: Batch, w: Scratch, which: int, copied: int) -> int:
+def have_room(
+    m: MemoryTables, y: WayTables, b: Batch, w: Scratch, which: int, copied: int, installed_bytes: Ints
+) -> int:
     """Whether devices have room for what comes to one placement of a batch, beside what the first one takes.
 
-    `copied`: bytes that each needs besides.
+    `copied`: bytes that each needs besides. `installed_bytes` [n]: all memory, of which a device to which nothing comes
+    may use all; one that puts nothing together either may hold more than it has, because it has lost memory.
     """
     members = 0
     for run in range(b.n_runs):
         members = max(members, _members(m, b, run))
     migration_s(y, b, w, which)
     for device in range(m.n):
-        arriving = w.weights[device] + w.caches[device] + copied
-        if _held(m, b, 0, device, members) + arriving > y.capacity[device]:
+        arriving, limit = w.weights[device] + w.caches[device], y.capacity[device]
+        if arriving == 0.0 and not _gets_an_end(y, b, which, device):
+            if not _has_shards(m, b, which, device):
+                continue
+            limit = max(limit, installed_bytes[device])
+        if _held(m, b, 0, device, members) + arriving + copied > limit:
             return 0
     return 1
+
+
+def _gets_an_end(y: WayTables, b: Batch, which: int, device: int) -> bool:
+    """Whether an end of the model moves to a device, perhaps without weights: the table is there."""
+    embed = b.embed[which] == device and y.begin[1] != device
+    return embed or (b.lm_head[which] == device and y.begin[2] != device)
+
+
+def _has_shards(m: MemoryTables, b: Batch, which: int, device: int) -> bool:
+    """Whether a device has shards in a placement, which it may have to put together."""
+    found = False
+    for run in range(b.n_runs):
+        at = which * b.n_runs + run
+        heads, units = b.heads[at * m.n + device], b.units[at * m.n + device]
+        found = found or (b.proj[at] < 0 and heads > 0) or (units > 0 and units < m.n_units)
+    return found

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from edgeemu.placement.arrays import blocks_of
+from edgeemu.placement.arrays import IntArray, blocks_of
 from edgeemu.placement.memory import Usage
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.blocks_code import BlocksCode
@@ -24,14 +24,15 @@ from edgeemu.policies.compiled.share_code import NeedsCode
 from edgeemu.policies.search.change_rule import WORTH, Prices, Prospect, prospects
 from edgeemu.policies.search.going_back import Placed, note_owners, owners_of, placed_on
 from edgeemu.policies.search.halfway import halfway
-from edgeemu.policies.search.share_proposals import SLOW_LINK, finds_ways_round, promising_now
+from edgeemu.policies.search.share_moves import FEW_LAYERS
+from edgeemu.policies.search.share_proposals import numbers_chosen, promising_now
 from edgeemu.policies.search.share_search import LEAST_GAIN, MISSING, NO_ROOM, End, ShareJudge, ShareSearch, middle
 from edgeemu.policies.search.vicinity import Vicinity, ends_code
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import overfull, refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_memory import ShareMemory, counts_to_the_byte
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import FindsNeeds
 from edgeemu.policies.view.shares import ShareArrays
@@ -46,31 +47,51 @@ RULES = SearchRules(WORK, NO_ROOM, WORTH, LEAST_GAIN, MISSING)
 
 
 def make_ready(view: ClusterView, *, divide: bool) -> None:
-    """Look for better shares once, from everything on one device: what any such search needs is then made.
+    """Look for better shares on each number of devices that a search can have: what it needs is then made.
 
-    `divide`: whether blocks may become divided.
+    Where a model has so many layers that a search takes long, only once, from everything on one device. `divide`:
+    whether undivided blocks may become divided.
     """
-    alone = Placement(dict.fromkeys(blocks_of(view.costs.shape), 0))
+    shape = view.costs.shape
+    alone = Placement(dict.fromkeys(blocks_of(shape), 0))
     later = replace(view, workload=replace(view.workload, length=view.prompt_tokens))
-    slow = replace(later, observed={(0, 1): (SLOW_LINK, SLOW_LINK)})
-    for seen in (later, slow) if finds_ways_round(view) else (later,):
-        known = Known.of(seen, alone, divide=divide)
-        if known is not None:
-            for prospect in prospects(seen):
-                better_shares(seen, prospect, known)
+    known, owners = Known.of(later, alone, divide=divide), owners_of(alone, shape)
+    if known is None or owners is None:
+        return
+    numbers = numbers_chosen(view, WORK_TO_CHOOSE) if shape.n_layers <= FEW_LAYERS else []
+    others = [
+        Known(later, alone, owners, np.arange(n), divide=each)
+        for each in sorted({divide, view.divide})
+        for n in numbers
+        if n != len(known.devices) or each != divide
+    ]
+    for placed in (known, *others):
+        for prospect in prospects(later):
+            better_shares(later, prospect, placed)
 
 
 class Known:
     """The current placement as a decision knows it, whatever is expected of the steps to come."""
 
-    def __init__(self, view: ClusterView, current: Placement, owners: BlockOwners, *, divide: bool) -> None:
+    def __init__(
+        self,
+        view: ClusterView,
+        current: Placement,
+        owners: BlockOwners,
+        devices: IntArray | None = None,
+        *,
+        divide: bool,
+    ) -> None:
         """`current`: of which each projection is whole, or with its heads. `owners`: of its blocks.
 
-        `divide`: whether blocks may become divided, or stay so.
+        `devices`: that take part, ascending, if it is not to be chosen. `divide`: whether blocks may become divided, or
+        stay so.
         """
         self.view, self.current, self.costs = view, current, MoveCosts(view)
         everyone = all_devices(view)
-        self.devices = promising_now(view, current, owners, WORK_TO_CHOOSE, everyone)  # [n] that take part
+        if devices is None:
+            devices = promising_now(view, current, owners, WORK_TO_CHOOSE, everyone)
+        self.devices = devices  # [n]
         self.code = ends_code(view, self.costs, self.devices, current, everyone, divide=divide)
 
     @classmethod
@@ -113,8 +134,9 @@ class Known:
     def fits(self) -> bool:
         """Whether devices have memory for it."""
         missing_bytes = self.near.missing_bytes if self.code is None else self.code.missing_bytes
-        # The arrays count the bias of shards on too many devices.
-        return not missing_bytes or self.view.holds(self.current)
+        if not missing_bytes or counts_to_the_byte(self.view, self.current):
+            return not missing_bytes
+        return self.view.holds(self.current)
 
     @cached_property
     def blocks(self) -> BlocksCode:

@@ -175,6 +175,21 @@ def promising_now(
         return promising(view, [current], most_work)
     used = int(np.count_nonzero(np.bincount(owners.numbers[owners.numbers >= 0])))
     if used <= MOST_USED and searches_many(view):
-        size = min(n, max(size, (used // TOGETHER + 1) * TOGETHER))
+        size = _beside(used, size, n)
         size = n if finds_ways_round(view) and LinkFactors.of(view.observed).slowest() >= SLOW_LINK else size
     return np.arange(n) if size == n else promising_beside(view, everyone, owners.numbers, size)
+
+
+def numbers_chosen(view: ClusterView, most_work: float) -> list[int]:
+    """How many devices `promising_now` can choose, ascending."""
+    n = view.n_devices
+    size = _most(view.costs.shape, min(n, FEW_DEVICES), most_work)
+    if not searches_many(view):
+        return [size]
+    ways_round = {n} if finds_ways_round(view) else set[int]()
+    return sorted({_beside(used, size, n) for used in range(1, MOST_USED + 1)} | ways_round)
+
+
+def _beside(used: int, size: int, n: int) -> int:
+    """How many of n devices take part beside those with blocks: at least `size`, and in multiples of `TOGETHER`."""
+    return min(n, max(size, (used // TOGETHER + 1) * TOGETHER))

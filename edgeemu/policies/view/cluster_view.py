@@ -136,7 +136,7 @@ class ClusterView:
         `known`: FLOP/s, bytes/s and overheads then, if known. `others`: other fields. Devices are made when asked for.
         """
         speeds = known or (self.flops_per_s / slowdowns, self.mem_bytes_per_s / slowdowns, self.overhead_s * slowdowns)
-        view, each = object.__new__(type(self)), (*_kept(self.__dict__), *speeds, memory_bytes)
+        view, each = object.__new__(type(self)), (*_kept(self.__dict__), *speeds, memory_bytes, self.installed_bytes)
         busy = self.links is not self.links.wire  # messages keep devices
         ends = self.message_ends * slowdowns if busy else self.message_ends
         view.__dict__.update(zip(_SLOWED, each, strict=True), fitting=[], _made_of=(self, slowdowns), **others)
@@ -168,10 +168,7 @@ class ClusterView:
 
     @cached_property
     def nodes(self) -> list[int]:
-        """Devices that are there, from the source on in the order of the scenario: those that are gone have no memory.
-
-        Where the source is gone, the next device is the first.
-        """
+        """Devices that are there, which have memory, in the scenario's order from the source on, or from the next."""
         order = [*range(self.source, len(self.devices)), *range(self.source)]
         return [device for device in order if self.devices[device].memory_bytes > 0] or order
 
@@ -249,6 +246,10 @@ class ClusterView:
     def memory_bytes(self) -> NDArray[np.int64]:
         return np.array([device.memory_bytes for device in self.devices], np.int64)  # [n_devices]
 
+    @cached_property
+    def installed_bytes(self) -> NDArray[np.int64]:
+        return np.array([device.installed_bytes for device in self.devices], np.int64)  # [n_devices]
+
     def work(self, block: Block) -> Work:
         """Operations and bytes of one decode step of the block at the sequence's full length."""
         return self.costs.work(block.kind, 1, 1, self.total_tokens - 1)
@@ -259,8 +260,7 @@ class ClusterView:
 
     def layer_time_s(self, device: int) -> float:
         """Time of one decode step of a complete layer on the device, alone: its heads are fused, and run as one."""
-        past = self.total_tokens - 1
-        heads = self.costs.work(Kind.HEAD, self.costs.shape.n_groups, 1, past)
+        heads = self.costs.work(Kind.HEAD, self.costs.shape.n_groups, 1, self.total_tokens - 1)
         heads_s = roofline_s(self.devices[device].compute, heads)
         return heads_s + self.time_s(proj(0), device) + self.time_s(ffn(0), device)
 
@@ -327,4 +327,4 @@ class ClusterView:
 
 _KEPT = [each.name for each in fields(ClusterView) if each.name not in {"devices", "fitting"}]
 _kept = itemgetter(*_KEPT)
-_SLOWED = *_KEPT, "flops_per_s", "mem_bytes_per_s", "overhead_s", "memory_bytes"
+_SLOWED = *_KEPT, "flops_per_s", "mem_bytes_per_s", "overhead_s", "memory_bytes", "installed_bytes"

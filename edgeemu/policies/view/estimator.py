@@ -173,7 +173,8 @@ class Estimator:
         """Compute what views are made of and compared with; return the view without load."""
         unloaded = replace(base, devices=self._nominal)
         for each in (base, unloaded):
-            _ = each.flops_per_s, each.mem_bytes_per_s, each.overhead_s, each.message_ends, each.memory_bytes
+            _ = each.flops_per_s, each.mem_bytes_per_s, each.overhead_s, each.message_ends
+            _ = each.memory_bytes, each.installed_bytes
         self._unloaded = base, unloaded
         return unloaded
 

@@ -32,10 +32,12 @@ def _workspaces(costs: Costs, kind: Kind, rows: int) -> IntArray:
 @lru_cache(maxsize=16)
 def _messages(costs: Costs, rows: int, n: int, *, star: bool) -> IntArray:
     """Messages of a device, by members of the largest ring and the most groups of a layer: [n + 1, n_groups + 1]."""
-    widest = range(costs.shape.n_groups + 1)
-    alone = [costs.inbox_bytes(rows)] * len(widest)
-    shared = [[costs.collective_inbox_bytes(rows, m, w, star=star) for w in widest] for m in range(1, n + 1)]
-    return np.array([alone, *shared], np.int64)
+    n_groups = costs.shape.n_groups
+    shared = [costs.collective_inbox_bytes(rows, members, 0, star=star) for members in range(1, n + 1)]
+    more = [costs.collective_inbox_bytes(rows, 1, groups, star=star) - shared[0] for groups in range(n_groups + 1)]
+    found = np.add.outer(np.array([0, *shared], np.int64), np.array(more, np.int64))
+    found[0] = costs.inbox_bytes(rows)  # where no block is divided
+    return found
 
 
 class ShareBytes:
@@ -76,7 +78,7 @@ class ShareMemory:
         w = view.workload
         sequences, costs = (w.prompt_tokens, w.total_tokens, w.concurrent), view.costs.at_step(1, w.total_tokens - 1)
         self.bytes = share_bytes(costs, *sequences, len(devices), star=view.star)
-        self.capacity = view.memory_bytes[devices]  # [n]
+        self.capacity, self.installed = view.memory_bytes[devices], view.installed_bytes[devices]  # [n] each
 
     @property
     def ample(self) -> bool:
@@ -150,4 +152,13 @@ def all_fits(view: ClusterView, placement: Placement) -> bool:
         shares = ShareArrays.of(placement, shape, devices)
         if shares is not None and ShareMemory(view, devices).fits(shares)[0]:
             return True
+        if shares is not None and counts_to_the_byte(view, placement):
+            return False
     return view.holds(placement)
+
+
+def counts_to_the_byte(view: ClusterView, placement: Placement) -> bool:
+    """Whether arrays count a placement, whose projections are whole or with their heads, as devices do."""
+    if view.by_layer is not None or view.gather:
+        return False
+    return not view.costs.shape.bias or not is_divided(placement, view.costs.shape.n_layers)
