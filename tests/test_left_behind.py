@@ -9,6 +9,7 @@ import time
 import pytest
 from support.left_processes import LeftProcesses
 from support.shared_memory import DIRECTORY, SharedMemory
+from support.started import wait_until_runs
 
 pytestmark = pytest.mark.alone  # it looks at what the whole machine has
 TOKEN = b"EDGEEMU_TEST_OF_THE_CHECK=1"
@@ -83,6 +84,7 @@ def test_a_child_counts_even_when_it_is_a_zombie(marked: bool) -> None:
     before = len(processes.look())
     environment = {**os.environ, TOKEN.decode().split("=")[0]: "1"} if marked else {"A": "1"}
     with subprocess.Popen(["sleep", "60"], env=environment) as child:
+        wait_until_runs(child.pid, "sleep")
         assert len(processes.look()) == before + 1
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -98,6 +100,7 @@ def test_an_orphan_counts_if_it_carries_the_token(ours: bool) -> None:
     script = "sleep 60 >/dev/null & echo $!"
     orphan = int(subprocess.run(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, check=True).stdout)
     try:
+        wait_until_runs(orphan, "sleep")
         for _ in range(2):  # whose it is is remembered, and must be right for that, too
             assert len(processes.look()) == before + ours
     finally:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.started import wait_until_runs
 
 from edgeemu.host import cgroups, scratch
 from edgeemu.host.clean import clean
@@ -38,6 +39,7 @@ class Waiting:
         )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
+        wait_until_runs(process.pid, "sleep")
         return process
 
 
