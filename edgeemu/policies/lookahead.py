@@ -43,6 +43,7 @@ from edgeemu.policies.search.change_rule import HORIZON, Prices, Prospect, prosp
 from edgeemu.policies.search.expected_gain import expected_gain
 from edgeemu.policies.search.going_back import EarlierLayouts
 from edgeemu.policies.search.keep_current import kept
+from edgeemu.policies.search.known_placement import Known
 from edgeemu.policies.search.layer_runs import SMALL as SMALL_CHAINS
 from edgeemu.policies.search.layer_runs import best_chain
 from edgeemu.policies.search.local_moves import improve, turns_of_layers
@@ -50,7 +51,7 @@ from edgeemu.policies.search.one_layer import best_ring
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.search.pipeline_moves import better_pipeline, round_s
 from edgeemu.policies.search.repair import repaired
-from edgeemu.policies.search.share_changes import Known, better_shares, is_slower, make_ready
+from edgeemu.policies.search.share_changes import better_shares, is_slower, make_ready
 from edgeemu.policies.search.share_proposals import SLOW_LINK, ShareProposer, finds_ways_round
 from edgeemu.policies.search.undivided_moves import Layouts, better_blocks
 from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement

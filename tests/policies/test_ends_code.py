@@ -23,9 +23,10 @@ from edgeemu.policies.compiled import devices_code
 from edgeemu.policies.compiled.blocks_code import BlocksCode
 from edgeemu.policies.compiled.devices_code import all_devices, promising_beside
 from edgeemu.policies.compiled.share_code import functions
-from edgeemu.policies.search import share_changes, share_proposals, share_search, vicinity
+from edgeemu.policies.search import known_placement, share_changes, share_proposals, share_search, vicinity
 from edgeemu.policies.search.change_rule import Prospect, expected
-from edgeemu.policies.search.share_changes import EXACT, Known
+from edgeemu.policies.search.known_placement import Known
+from edgeemu.policies.search.share_changes import EXACT
 from edgeemu.policies.search.share_search import End
 from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -100,10 +101,11 @@ def without_machine_code(patch: pytest.MonkeyPatch) -> None:
         shape = view.costs.shape
         return ShareChanges(shape.n_groups, n_shards(shape, Kind.FFN), divide=view.divide)
 
-    patch.setattr(share_changes, "ends_code", lambda *_, **__: None)
-    patch.setattr(share_changes, "NeedsCode", PlainNeeds)
-    patch.setattr(share_changes.BlocksCode, "of", PlainBlocks)
-    patch.setattr(share_changes, "ShareJudge", PlainJudge)
+    patch.setattr(known_placement, "ends_code", lambda *_, **__: None)
+    patch.setattr(known_placement, "NeedsCode", PlainNeeds)
+    patch.setattr(known_placement.BlocksCode, "of", PlainBlocks)
+    for module in (known_placement, share_changes):
+        patch.setattr(module, "ShareJudge", PlainJudge)
     for module in (share_search, vicinity):
         patch.setattr(module, "changes_of", changes_of)
 
@@ -120,7 +122,7 @@ def test_a_search_looks_at_the_same_and_ends_alike(data: st.DataObject) -> None:
     over = data.draw(st.none() | st.floats(1.0, 100.0))
     view = replace(view, outlook=outlook(data))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(share_changes, "promising_now", lambda *_: devices)
+        patch.setattr(known_placement, "promising_now", lambda *_: devices)
         quick = Known.of(view, current, divide=view.divide)
         assert quick is not None
         assert quick.code is not None
@@ -149,7 +151,7 @@ def test_a_placement_that_is_on_other_devices_too_is_not_known(data: st.DataObje
     view, current = seen(data, shape), data.draw(some_shares(shape)).placement(0, shape, EVERYONE)
     devices = np.delete(EVERYONE, data.draw(st.sampled_from(current.devices())))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(share_changes, "promising_now", lambda *_: devices)
+        patch.setattr(known_placement, "promising_now", lambda *_: devices)
         assert Known.of(view, current, divide=view.divide) is None
 
 

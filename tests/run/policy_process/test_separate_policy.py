@@ -273,11 +273,10 @@ def test_a_killed_controller_takes_its_policy_with_it(directory: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it can come while a process forks
 def test_a_signal_ends_the_command_while_a_policy_is_in_c(asked: SeparatePolicy, plan: Plan, directory: Path) -> None:
     (directory / "now").write_text("hangs_in_c")
-    asked.load()
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        asked.load()  # the process of the turn before has been ended
         before = signal.signal(signal.SIGALRM, lambda *_, number=number: os.kill(os.getpid(), number))
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         try:
