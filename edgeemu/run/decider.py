@@ -21,7 +21,7 @@ from edgeemu.run.alarm import Alarm
 from edgeemu.run.ask_policy import Answer, first_decision, next_decision
 from edgeemu.run.backend import Measurements
 from edgeemu.run.explained_changes import ChangeDecision, explained
-from edgeemu.run.explorer import Explorer, Pair, hopeful, used, used_by_blocks
+from edgeemu.run.explorer import Explorer, Pair, hopeful, used, used_by_blocks, used_by_shares
 from edgeemu.run.plan import Plan
 from edgeemu.run.policy_process.separate_policy import SeparatePolicy
 from edgeemu.run.recovery.place_anew import place_anew, with_restoration, without
@@ -251,7 +251,8 @@ class Decider:
         shape = self._plan.model.shape
         relayed = self._plan.scenario.sharding.collectives == "relay"
         if relayed or is_divided(old, shape.n_layers) or is_divided(new, shape.n_layers):
-            return used(self._plan.compiled(new), old, new)
+            known = None if relayed else used_by_shares(self._plan.view, old, new)
+            return used(self._plan.compiled(new), old, new) if known is None else known
         return used_by_blocks(layout_of(old, shape), layout_of(new, shape))
 
     def _note_left(self, current: Placement) -> None:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from edgeemu.placement.arrays import IntArray, PlacementArrays, moved_blocks
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.placement.program import Program
+from edgeemu.policies.compiled.share_code import StepCode, functions_made
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, LinkFactors, codes_of, find
+from edgeemu.policies.view.shares import ShareArrays
 
 KEPT = 64  # turns of which the tokens are known: more than `MOST_TOKENS`
 FIRST_TOKENS, MOST_TOKENS = 4, 16  # from a measurement of a link, or a question about it, to the next question
@@ -94,8 +96,26 @@ def hopeful(view: ClusterView, links: IntArray) -> ClusterView:
 
 
 def used(program: Program, old: Placement, new: Placement) -> set[Pair]:
-    """Return the links that a new placement's steps, and the moves to it, use."""
-    steps = {(op.device, target) for op in program.ops for target in op.to if target != op.device}
+    """Return the links that a new placement's decode steps, and the moves to it, use."""
+    decoding = (op for op in program.ops if op.steps.has(1))
+    steps = {(op.device, target) for op in decoding for target in op.to if target != op.device}
+    return steps | {(move.source, move.target) for move in moves(old, new)}
+
+
+def used_by_shares(view: ClusterView, old: Placement, new: Placement) -> set[Pair] | None:
+    """Return what `used` does of a placement whose projections are whole or with their heads, without the program.
+
+    None where that is not known: shards of a projection are apart, collectives gather, or there is no machine code. On
+    25 devices a program takes longer than a decision.
+    """
+    devices = np.array(new.devices())
+    known = functions_made() is not None and not view.gather
+    shares = ShareArrays.of(new, view.costs.shape, devices) if known else None
+    if shares is None:
+        return None
+    bits = StepCode(view, devices, view.past).link_bits(shares)  # [n, n]
+    sources, targets = (devices[ends].tolist() for ends in np.nonzero(bits))
+    steps = {pair for pair in zip(sources, targets, strict=True) if pair[0] != pair[1]}
     return steps | {(move.source, move.target) for move in moves(old, new)}
 
 

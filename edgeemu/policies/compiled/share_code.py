@@ -53,6 +53,7 @@ class _Functions(NamedTuple):
     owner: object
     fill: Any
     rounds: Any
+    find_link_bits: Any
     costs: Any
     missing: Any
     migrations: Any
@@ -85,7 +86,8 @@ def functions() -> _Functions:
 
     needs, near, descent = share_needs, share_neighbours, share_descent
     every = (
-        *(share_fill.fill, share_loads.rounds, share_costs.costs, needs.missing, needs.migrations, needs.have_room),
+        *(share_fill.fill, share_loads.rounds, share_loads.find_link_bits, share_costs.costs),
+        *(needs.missing, needs.migrations, needs.have_room),
         *(near.ends, near.changes, near.elsewhere, descent.near_costs, descent.best_near, share_shifts.best_change),
         *(device_speeds.expect, device_speeds.promising),
         *(share_seeds.look_around, share_seeds.write_others, share_ends.find_ends),
@@ -175,7 +177,7 @@ class StepCode:
 
     def __init__(self, view: ClusterView, devices: IntArray, past: int) -> None:
         """`devices`: [n], ascending. `past`: positions that are cached."""
-        self._functions, sizes = functions(), step_sizes(view, len(devices), past)
+        self._functions, self._n, sizes = functions(), len(devices), step_sizes(view, len(devices), past)
         self.tables, self.scratch = blank(StepTables, *sizes.fields), sizes.scratch
         speeds = view.flops_per_s, view.mem_bytes_per_s, view.overhead_s, *view.message_ends
         everyone, (links, rows) = packed(AllDevices, view.n_devices, *speeds), links_between(view.links.wire, devices)
@@ -186,6 +188,14 @@ class StepCode:
         """Time of a step of each placement, or of a round of several sequences: [k]."""
         found, batch = np.empty(len(near)), batch_of(near)
         self._functions.rounds(self.tables.at, batch.at, self.scratch.at, len(found), address_of(found))
+        return found
+
+    def link_bits(self, shares: ShareArrays) -> FloatArray:
+        """Bits that a step of one placement sends over each link: [n, n], also of each device to itself."""
+        found = np.empty((self._n, self._n))
+        self._functions.find_link_bits(
+            self.tables.at, batch_of(Folded.of(shares)).at, self.scratch.at, address_of(found)
+        )
         return found
 
     def costs(self, near: Folded, known: Requirements, price: float, below: float, missing: float) -> FloatArray:

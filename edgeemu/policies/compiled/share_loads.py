@@ -127,6 +127,15 @@ def rounds(t: StepTables, b: Batch, w: Scratch, count: int, times_s: Floats) -> 
         times_s[which] = round_s(t, b, w, which)
 
 
+def find_link_bits(t: StepTables, b: Batch, w: Scratch, found: Floats) -> None:
+    """Find the bits that a step of the first placement of a batch sends over each link: [n, n]."""
+    begin_batch(b, w)
+    step_s(t, b, w, 0)
+    _add_up(t, b, w, 0)
+    for pair in range(t.n * t.n):
+        found[pair] = w.link_bits[pair]
+
+
 def _add_up(t: StepTables, b: Batch, w: Scratch, which: int) -> None:
     """Add up for how long a step keeps each device busy, and the bits that it sends over each link."""
     n, size, lm_head, embed = t.n, t.n_layers * t.n, b.lm_head[which], b.embed[which]
