@@ -32,7 +32,7 @@ from edgeemu.policies.view.block_owners import BlockOwners
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import overfull, refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.share_memory import ShareMemory, counts_to_the_byte
+from edgeemu.policies.view.share_memory import ShareMemory, counts_memory, counts_to_the_byte
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import FindsNeeds
 from edgeemu.policies.view.shares import ShareArrays
@@ -186,6 +186,8 @@ def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placem
     None: it no longer fits, and no other was found among so few devices.
     """
     price = known.present.second / prospect.tokens
+    if known.fits and counts_memory(view):
+        view.fitting.append(known.current)  # who asks again need not count
     before, ends = known.ends(prospect, price)
     if not ends and known.fits:
         return known.current
