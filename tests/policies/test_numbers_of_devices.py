@@ -1,4 +1,4 @@
-"""What later decisions need on each number of devices that they can search on is made before the run."""
+"""A search on any number of devices finds what it needs ready: it is made before the run, for each number."""
 
 from dataclasses import replace
 from pathlib import Path
