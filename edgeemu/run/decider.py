@@ -159,7 +159,7 @@ class Decider:
         if not waits or not all_fits(view, current):
             return False
         if links:
-            names = [device.name for device in view.devices]
+            names = [device.name for device in self._plan.view.devices]  # those of `view` are made when asked for
             why = ", ".join(f"{names[source]} to {names[target]}" for source, target in links)
             self._rows.append(DecisionRow(*due.step[:2], "tried", None, None, "", why=f"before blocks move: {why}"))
             await self._devices.probe(links, due.step, due.at_s)

@@ -15,9 +15,9 @@ import numpy as np
 
 from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
-from edgeemu.placement.placement import Placement, moves
+from edgeemu.placement.placement import Move, Placement, moves
 from edgeemu.policies.search.change_rule import HORIZON
-from edgeemu.policies.search.expected_gain import expected_gain
+from edgeemu.policies.search.expected_gain import expected_gain, may_pay
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_estimates import LEAST
 from edgeemu.policies.view.link_factors import (
@@ -126,13 +126,13 @@ class LinkTrials:
         if not len(doubtful.links):
             return [], False
         caches_only = view.weights_on_flash
-        moved = {(m.source, m.target) for m in moves(old, new) if not caches_only or m.block.kind is Kind.HEAD}
-        links = coded(moved - self._tried.keys())
+        moved = [move for move in moves(old, new) if not caches_only or move.block.kind is Kind.HEAD]
+        links = coded({(move.source, move.target) for move in moved} - self._tried.keys())
         times = self._times(LinkFactors.of(view.observed), doubtful, used, links)  # [k]
         slow = times > 1.0
         unknown = pairs_of(links[slow])
         worst = dict(zip(unknown, times[slow].tolist(), strict=True))
-        if not unknown or _pays_anyway(self._at_worst(view, worst), old, new):
+        if not unknown or _pays_anyway(self._at_worst(view, worst), old, new, moved):
             return [], False
         return [pair for pair in unknown if pair not in self._awaited], True
 
@@ -181,9 +181,12 @@ def _with_factors(view: ClusterView, before: LinkFactors, after: LinkFactors, at
     return view.relinked(links, observed=after) if len(at) else view
 
 
-def _pays_anyway(view: ClusterView, old: Placement, new: Placement) -> bool:
-    """Whether a change gains more than it takes, within as many steps as one looks ahead."""
+def _pays_anyway(view: ClusterView, old: Placement, new: Placement, moved: Iterable[Move]) -> bool:
+    """Whether a change gains more than it takes, within as many steps as one looks ahead. `moved`: what links carry."""
+    steps = min(view.remaining_tokens, HORIZON)
+    if not may_pay(view, old, new, moved, steps):
+        return False
     before_s, after_s, moved_s = expected_gain(view, old, new)
     if before_s is None or after_s is None:
         return False
-    return min(view.remaining_tokens, HORIZON) * (before_s - after_s) > moved_s
+    return steps * (before_s - after_s) > moved_s

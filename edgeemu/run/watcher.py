@@ -15,7 +15,7 @@ from edgeemu.policies.view.estimator import Estimator
 from edgeemu.policies.view.history import DecisionTime, History
 from edgeemu.policies.view.levels import TURN
 from edgeemu.policies.view.link_estimates import MeasuredLinks
-from edgeemu.policies.view.link_factors import Doubtful, LinkFactors, codes_of
+from edgeemu.policies.view.link_factors import Doubtful, LinkFactors
 from edgeemu.policies.view.links_at import link_factors_at
 from edgeemu.policies.view.oracle import view_at
 from edgeemu.policies.view.outlook import Outlook
@@ -100,8 +100,7 @@ class Watcher:
 
     def used_links(self) -> IntArray:
         """Return the links that were measured since the decision before, as codes, ascending."""
-        newest, _ = self._estimate.newest_links(self._x_bits)
-        return np.sort(codes_of(newest.sources, newest.targets))
+        return self._estimate.newest_codes()
 
     def doubtful(self, outlook: Outlook) -> Doubtful:
         """Return links that were slow when they were measured, or are expected to become slow."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, near_mesh, shapes, uneven_mesh
+from support.builders import LLAMA, QUICK, near_mesh, shapes, uneven_mesh
 from support.drawn_shares import EVERYONE, N, some_shares
 from support.plain_judge import PlainJudge
 from support.share_bounds import StepBounds
@@ -15,17 +15,19 @@ from support.share_changes import ShareChanges
 from support.share_needs import PlainNeeds
 
 from edgeemu.placement.arrays import FloatArray
-from edgeemu.placement.blocks import Kind, n_shards
+from edgeemu.placement.blocks import Kind, all_blocks, n_shards
 from edgeemu.placement.costs import PhysicalCosts
+from edgeemu.placement.placement import Placement, moves
 from edgeemu.policies.compiled.near_code import BestOf, DescentCode, NearCode
-from edgeemu.policies.compiled.share_code import NeedsCode, StepCode
+from edgeemu.policies.compiled.share_code import NeedsCode, StepCode, functions
 from edgeemu.policies.compiled.share_descent import NONE
+from edgeemu.policies.search.expected_gain import expected_gain, may_pay
 from edgeemu.policies.search.share_moves import all_around, neighbours
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import refusing_devices
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
-from edgeemu.policies.view.share_memory import ShareMemory
+from edgeemu.policies.view.share_memory import ShareMemory, all_fits, counts_to_the_byte
 from edgeemu.policies.view.share_moves_time import ShareMigrations
 from edgeemu.policies.view.share_needs import Requirements
 from edgeemu.policies.view.share_runs import Folded
@@ -256,6 +258,50 @@ def test_nor_are_they_where_parts_of_a_layer_are_whole(data: st.DataObject, shar
     may_stay_whole = len(changed) == len(kinds)
     divide = data.draw(st.booleans()) if may_stay_whole else True
     assert_all_best_are_found(view, base if data.draw(st.booleans()) else begin, base, share, divide=divide)
+
+
+@QUICK
+@given(st.data())
+def test_placements_fit_where_devices_count_no_more_than_they_have(data: st.DataObject) -> None:
+    shape = data.draw(shapes(max_layers=3))
+    view, shares = seen_with_memory(data, shape), data.draw(some_shares(shape))
+    placement = shares.placement(0, shape, EVERYONE)
+    assert all_fits(view, placement) == view.holds(placement)
+    needed = [view.held_bytes(placement).get(device, 0) for device in range(N)]
+    just = tuple(replace(each, memory_bytes=size) for each, size in zip(view.devices, needed, strict=True))
+    if counts_to_the_byte(view, placement):
+        assert ShareMemory(view, EVERYONE).need_bytes(shares)[0].tolist() == needed
+        assert all_fits(replace(view, devices=just), placement)
+
+
+@QUICK
+@given(st.data())
+def test_a_change_that_surely_does_not_pay_does_not(data: st.DataObject) -> None:
+    functions()
+    shape = data.draw(shapes(max_layers=3))
+    view = replace(seen(data, shape), weights_on_flash=data.draw(st.booleans()))
+    view = replace(view, workload=replace(view.workload, length=data.draw(st.integers(7, 29)), concurrent=()))
+    slow = {(a, b): (1.0, data.draw(st.sampled_from([1.0, 30.0]))) for a in range(N) for b in range(N) if a != b}
+    view = replace(view, links=view.links.scaled(slow))
+    old, new = (data.draw(some_shares(shape)).placement(0, shape, EVERYONE) for _ in range(2))
+    before_s, after_s, moved_s = expected_gain(view, old, new)
+    assert before_s is not None
+    assert after_s is not None
+    for steps in (1, 64, 10_000):
+        if steps * (before_s - after_s) > moved_s:
+            assert may_pay(view, old, new, moves(old, new), steps)
+
+
+def test_a_change_over_a_link_that_is_too_slow_does_not_pay() -> None:
+    functions()
+    shape = LLAMA
+    view = replace(oracle_view(near_mesh(N, 0), PhysicalCosts(shape), None, 7, 30), weights_on_flash=True)
+    view = replace(view, workload=replace(view.workload, length=20))
+    there, here = view.layer_times_s.argsort()[[0, -1]].tolist()  # the fastest, the slowest
+    old, new = (Placement(dict.fromkeys(all_blocks(shape), device)) for device in (here, there))
+    assert may_pay(view, old, new, moves(old, new), 10_000)
+    view = view.relinked(view.links.scaled({(here, there): (1.0, 1e9)}))
+    assert not may_pay(view, old, new, moves(old, new), 10_000)
 
 
 @QUICK

@@ -54,7 +54,7 @@ def learned(known: Estimator, base: ClusterView) -> list[object]:
     waits_s = [known.queueing_s(device) for device in range(N)]
     return [
         *numbers([*speeds, *links, *factors[0][:, orders[0]], *factors[1][:, orders[1]], slow[orders[1]], waits_s]),
-        *(each.tolist() for each in doubtful),
+        *(each.tolist() for each in (*doubtful, known.newest_codes())),
     ]
 
 

@@ -1,20 +1,27 @@
 """Promise of a change of placement by a policy's closed forms: steps before and after, and the pause. Pure."""
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from edgeemu.placement.arrays import IntArray, PlacementArrays
-from edgeemu.placement.placement import Placement, is_divided
+from edgeemu.placement.blocks import Kind
+from edgeemu.placement.placement import Move, Placement, is_divided
+from edgeemu.policies.compiled.share_code import StepCode, functions_made
+from edgeemu.policies.search.going_back import placed_on
 from edgeemu.policies.search.pipeline_moves import round_s
 from edgeemu.policies.search.share_search import ShareJudge
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts, migration_s
+from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.policies.view.step_time import StepTimes
 
 MAX_DEVICES = 64  # with divided layers, between all of which there can be messages
+OTHERWISE = 1e-6  # relative, more than by how much closed forms differ by rounding
 
 
 class ExpectedGain(NamedTuple):
@@ -29,6 +36,26 @@ def expected_gain(view: ClusterView, old: Placement, new: Placement) -> Expected
     """Compute what a change of placement is expected to gain at the next step, and to take."""
     rounds = _Rounds(view, np.array(sorted({*old.owner.values(), *new.owner.values()})))
     return ExpectedGain(rounds.round_s(old), rounds.round_s(new), _migration_s(view, old, new))
+
+
+def may_pay(view: ClusterView, old: Placement, new: Placement, moved: Iterable[Move], steps: int) -> bool:
+    """Whether a change may gain more in so many steps than it takes: if not, it is sure that `expected_gain` says so.
+
+    `moved`: its moves, of which the caches and weights of heads are counted, each link alone.
+    """
+    shape, devices = view.costs.shape, np.array(sorted({*old.owner.values(), *new.owner.values()}))
+    if functions_made() is None or view.sequences > 1 or view.lost or len(devices) > MAX_DEVICES:
+        return True
+    known = [placed_on(each, shape, devices) for each in (old, new)]
+    shares = [each.shares for each in known if each is not None]
+    if len(shares) < len(known):
+        return True
+    heads = Counter((move.source, move.target) for move in moved if move.block.kind is Kind.HEAD)
+    s_per_bit, bits = view.links.wire.s_per_bit, MoveCosts(view).link_bits[Kind.HEAD]
+    least_s = max((count * bits * s_per_bit.pair(*pair) for pair, count in heads.items()), default=0.0)
+    rounds_s = StepCode(view, devices, view.past).steps(Folded.of(ShareArrays.joined(shares)))
+    before_s, after_s = map(float, rounds_s)
+    return steps * (before_s * (1 + OTHERWISE) - after_s) >= least_s * (1 - OTHERWISE)
 
 
 def _migration_s(view: ClusterView, old: Placement, new: Placement) -> float:

@@ -25,6 +25,7 @@ from edgeemu.policies.search.share_proposals import numbers_chosen
 from edgeemu.policies.search.share_search import MISSING, End, ShareJudge
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_memory import overfull, refusing_devices
+from edgeemu.policies.view.share_memory import counts_memory
 from edgeemu.policies.view.shares import ShareArrays
 
 EXACT = 6  # placements of which the migration is computed exactly
@@ -62,6 +63,8 @@ def better_shares(view: ClusterView, prospect: Prospect, known: Known) -> Placem
     None: it no longer fits, and no other was found among so few devices.
     """
     price = known.present.second / prospect.tokens
+    if known.fits and counts_memory(view):
+        view.fitting.append(known.current)  # who asks again need not count
     before, ends = known.ends(prospect, price)
     if not ends and known.fits:
         return known.current

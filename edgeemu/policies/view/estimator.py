@@ -165,6 +165,10 @@ class Estimator:
         """Links that were measured since the decision before, and how slow they are for a message of `bits`."""
         return self._links.newest(bits)
 
+    def newest_codes(self) -> IntArray:
+        """Codes of these links, ascending."""
+        return self._links.newest_codes()
+
     def doubtful(self, worse: float, others: IntArray = NO_LINKS) -> Doubtful:
         """Links that were `worse` times as slow as nominal when they were measured, and others, by their codes [n]."""
         return self._links.doubtful(worse, others)

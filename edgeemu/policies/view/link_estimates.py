@@ -260,6 +260,11 @@ class LinkEstimates:
         factors = LinkFactors(known.sources, known.targets, found.delay[seen], found.per_bit[seen])
         return MeasuredLinks(factors, known.nominal.slow(factors))
 
+    def newest_codes(self) -> IntArray:
+        """Codes of these links, ascending."""
+        seen = np.flatnonzero(self._seen_at == self._turn - 1)
+        return np.sort(codes_of(self._sources[seen], self._targets[seen]))
+
     def scaling(self, factors: LinkFactors) -> Scaling:
         """How to find the links that these are the factors of."""
         return Scaling(self._n_devices, factors.sources, factors.targets, self._numbers)

@@ -15,7 +15,7 @@ from edgeemu.placement.costs import Costs
 from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.memory_arrays import cached_sizes, placement_fits
-from edgeemu.policies.view.same import layout_of
+from edgeemu.policies.view.same import Same, layout_of
 from edgeemu.policies.view.shares import BoolArray, ShareArrays
 
 MOST_DEVICES = 64  # whose shares are counted at once
@@ -64,27 +64,6 @@ class ShareBytes:
         workspace = max(*s.workspace.values(), *(int(table.max()) for table in (s.head_workspace, *tables)))
         self.most = blocks + workspace + int(self.collective.max()) * self.once + s.proj_messages  # of any placement
 
-
-@lru_cache(maxsize=16)
-def share_bytes(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool) -> ShareBytes:
-    """Bytes of shares, made once for all decisions of a run."""
-    return ShareBytes(costs, rows, total, concurrent, n, star=star)
-
-
-class ShareMemory:
-    """Sizes of shares on chosen devices [n], and what placements need."""
-
-    def __init__(self, view: ClusterView, devices: IntArray) -> None:
-        w = view.workload
-        sequences, costs = (w.prompt_tokens, w.total_tokens, w.concurrent), view.costs.at_step(1, w.total_tokens - 1)
-        self.bytes = share_bytes(costs, *sequences, len(devices), star=view.star)
-        self.capacity, self.installed = view.memory_bytes[devices], view.installed_bytes[devices]  # [n] each
-
-    @property
-    def ample(self) -> bool:
-        """Whether every device has memory for more than any placement can need."""
-        return bool(self.bytes.most <= self.capacity.min())
-
     def need_bytes(self, shares: ShareArrays, lengths: IntArray | None = None) -> IntArray:
         """Bytes that every device holds at its fullest: [k, n].
 
@@ -96,12 +75,8 @@ class ShareMemory:
             total: IntArray = (numbers if lengths is None else numbers * lengths[:, None]).sum(1)
             return total
 
-        z, s, k, everyone = (
-            self.bytes,
-            self.bytes.sizes,
-            np.arange(len(shares)),
-            np.arange(len(self.capacity))[:, None, None],
-        )
+        z, s, k = self, self.sizes, np.arange(len(shares))
+        everyone = np.arange(shares.heads.shape[-1])[:, None, None]
         # Placements last: NumPy adds up long rows ten times as fast as short ones. Counts are small.
         heads, units = (each.T.astype(np.int32, order="C") for each in (shares.heads, shares.units))  # [n, n_layers, k]
         proj = np.ascontiguousarray(shares.proj.T)  # [n_layers, k]
@@ -134,6 +109,31 @@ class ShareMemory:
         needed: IntArray = (held + workspace + messages).T
         return needed
 
+
+@lru_cache(maxsize=16)
+def share_bytes(costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], n: int, *, star: bool) -> ShareBytes:
+    """Bytes of shares, made once for all decisions of a run."""
+    return ShareBytes(costs, rows, total, concurrent, n, star=star)
+
+
+class ShareMemory:
+    """Sizes of shares on chosen devices [n], and what placements need."""
+
+    def __init__(self, view: ClusterView, devices: IntArray) -> None:
+        w = view.workload
+        sequences, costs = (w.prompt_tokens, w.total_tokens, w.concurrent), view.costs.at_step(1, w.total_tokens - 1)
+        self.bytes = share_bytes(costs, *sequences, len(devices), star=view.star)
+        self.capacity, self.installed = view.memory_bytes[devices], view.installed_bytes[devices]  # [n] each
+
+    @property
+    def ample(self) -> bool:
+        """Whether every device has memory for more than any placement can need."""
+        return bool(self.bytes.most <= self.capacity.min())
+
+    def need_bytes(self, shares: ShareArrays, lengths: IntArray | None = None) -> IntArray:
+        """Bytes that every device holds at its fullest, as `ShareBytes` has them: [k, n]."""
+        return self.bytes.need_bytes(shares, lengths)
+
     def fits(self, shares: ShareArrays) -> BoolArray:
         """Whether every device has the memory: [k]."""
         fits: BoolArray = np.all(self.need_bytes(shares) <= self.capacity, axis=1)
@@ -147,18 +147,37 @@ def all_fits(view: ClusterView, placement: Placement) -> bool:
     shape = view.costs.shape
     if view.by_layer is None and not is_divided(placement, shape.n_layers):
         return placement_fits(view, layout_of(placement, shape))
-    devices = np.array(placement.devices())
-    if view.by_layer is None and not view.gather and len(devices) <= MOST_DEVICES:
-        shares = ShareArrays.of(placement, shape, devices)
-        if shares is not None and ShareMemory(view, devices).fits(shares)[0]:
-            return True
-        if shares is not None and counts_to_the_byte(view, placement):
-            return False
+    if counts_memory(view):
+        w = view.workload
+        need = _need_of(Same(placement), view.costs, w.prompt_tokens, w.total_tokens, w.concurrent, star=view.star)
+        if need is not None:
+            devices, need_bytes = need
+            if (need_bytes <= view.memory_bytes[devices]).all() or counts_to_the_byte(view, placement):
+                return bool((need_bytes <= view.memory_bytes[devices]).all())
     return view.holds(placement)
 
 
+@lru_cache(maxsize=4)
+def _need_of(
+    known: Same[Placement], costs: Costs, rows: int, total: int, concurrent: tuple[int, ...], *, star: bool
+) -> tuple[IntArray, IntArray] | None:
+    """Devices of a placement, and the bytes that each holds at its fullest; None: arrays do not count it.
+
+    Of the last few they are kept, because most decisions keep the placement.
+    """
+    devices = np.array(known.kept.devices())
+    shares = ShareArrays.of(known.kept, costs.shape, devices) if len(devices) <= MOST_DEVICES else None
+    if shares is None:
+        return None
+    held = share_bytes(costs.at_step(1, total - 1), rows, total, concurrent, len(devices), star=star)
+    return devices, held.need_bytes(shares)[0]
+
+
+def counts_memory(view: ClusterView) -> bool:
+    """Whether what arrays count of a placement, whose projections are whole or with their heads, is no less."""
+    return view.by_layer is None and not view.gather
+
+
 def counts_to_the_byte(view: ClusterView, placement: Placement) -> bool:
-    """Whether arrays count a placement, whose projections are whole or with their heads, as devices do."""
-    if view.by_layer is not None or view.gather:
-        return False
-    return not view.costs.shape.bias or not is_divided(placement, view.costs.shape.n_layers)
+    """Whether it is what devices hold: arrays count the bias of first shards on too many."""
+    return counts_memory(view) and not (view.costs.shape.bias and is_divided(placement, view.costs.shape.n_layers))

@@ -59,10 +59,12 @@ def test_links_to_ask_for_are_those_that_were_slow_and_those_that_are_named() ->
     assert known.newest_links(8.0).factors.keys() == set(), "not before a decision"
     known.view(base_view())
     assert known.newest_links(8.0).factors.keys() == {(0, 1), (1, 0)}
+    assert known.newest_codes().tolist() == coded([(0, 1), (1, 0)]).tolist()
     assert decisions_since(known.doubtful(1.25)) == {(1, 0): 0}
     known.observe_transits([transit(9_000, 10e6, 0.005)])
     known.view(base_view())
     assert known.newest_links(8.0).factors.keys() == {(0, 1)}
+    assert known.newest_codes().tolist() == coded([(0, 1)]).tolist()
     found = decisions_since(known.doubtful(1.25, coded([(0, 1), (1, 2)])))
     assert found == {(0, 1): 0, (1, 0): 1}, "of those that were ever measured"
 
