@@ -161,6 +161,19 @@ class StepTimes:
         """`heads_stage_s` where messages keep no processor busy, from when each device's outputs are there: [m]."""
         return max(self.hop_s(source, gather), float(gathered_s.max(initial=0.0)))
 
+    def least_stages_s(self, source: int, devices: IntArray, counts: IntArray) -> FloatArray:
+        """Lower bounds of `heads_stage_s`, but for rounding, with proj on each device: [m], [m] -> [n_devices]."""
+        links, bits = self.links, self._output_bits(counts)  # [m]
+        begin_s = links.s_per_bit.to_some(source, devices) * self.hidden_bits + links.delay_s.to_some(source, devices)
+        busy = self._busy_heads
+        if busy is not None:
+            begin_s = begin_s + busy.waits_s(source, devices)
+        done_s, everyone = begin_s + self.heads_s(devices, counts), np.arange(self.n_devices)
+        sent_s = links.s_per_bit.block(devices, everyone) * bits[:, None] + links.delay_s.block(devices, everyone)
+        gathered_s = done_s[:, None] + sent_s  # [m, n_devices]
+        latest_s = gathered_s.max(0) if busy is None else busy.least_taken_in_s(devices, bits, done_s, gathered_s)
+        return np.maximum(latest_s, links.row(source, self.hidden_bits))
+
     def layer_s(self, source: int, proj: int, ffn: int, devices: IntArray, counts: IntArray) -> float:
         """Time from x at `source` to the end of the feed-forward block."""
         return self.layer_after_s(self.heads_stage_s(source, proj, devices, counts), proj, ffn)
