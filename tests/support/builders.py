@@ -253,7 +253,7 @@ def with_workload(seen: ClusterView, **changes: int | tuple[int, ...]) -> Cluste
 def seen_by(
     n: int, shape: ModelShape, seed: int, interval_tokens: int, *, on_flash: bool, busy: bool = False
 ) -> ClusterView:
-    """What a policy sees of a cluster, `busy` with messages or not, after 20 tokens."""
+    """View of a cluster, which messages may keep busy, after 20 tokens."""
     cluster = busy_mesh(n, seed) if busy else uneven_mesh(n, seed)
     seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
     return replace(with_workload(seen, length=20, interval_tokens=interval_tokens), weights_on_flash=on_flash)
