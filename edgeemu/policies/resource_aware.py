@@ -75,18 +75,18 @@ def _first_of_any_kind(view: ClusterView, times: StepTimes) -> Placement:
         return found
 
 
-def first(view: ClusterView, times: StepTimes) -> PartialPlacement:
-    """Place from nothing.
+def first(view: ClusterView, times: StepTimes, *, singles_only: bool = False) -> PartialPlacement:
+    """Place from nothing. `singles_only`: heads may be left out, if they have room.
 
     Raises:
         InfeasibleError: no placement was found.
     """
     try:
-        return Search(view, times, PartialPlacement.empty(view, times)).everything()
+        return Search(view, times, PartialPlacement.empty(view, times)).everything(singles_only=singles_only)
     except NothingFoundError:
         search = Search(view, times, PartialPlacement.empty(view, times), memory_only=True)
         try:
-            return search.everything()
+            return search.everything(singles_only=singles_only)
         except NothingFoundError as error:
             raise view.infeasible(head(error.layer, 0), search.draft.room.total.tolist()) from error
 
@@ -132,7 +132,8 @@ def improved(view: ClusterView, times: StepTimes, draft: PartialPlacement) -> Pa
         anywhere = could_pay_anywhere(draft, prices, costs, layers_s) if len(layers_s) < MANY else None
         if anywhere is None or anywhere.any:
             with suppress(InfeasibleError):  # from nothing it can fail; then there is nothing to move towards
-                _move_singles(draft, first(view, times), prices, layers_s, anywhere)
+                target = first(view, times, singles_only=anywhere is not None)
+                _move_singles(draft, target, prices, layers_s, anywhere)
     resplit_heads(draft, prices)
     return draft
 

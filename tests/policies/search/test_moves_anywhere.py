@@ -1,5 +1,6 @@
 """Moves of single blocks to any device: bounds rule out none that pays, and decisions are as without them."""
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import QUICK, near_mesh, placements, scattered, seen_by, with_workload
 
+from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.costs import PhysicalCosts
@@ -16,6 +18,8 @@ from edgeemu.policies.search.local_moves import to_move, touched_s
 from edgeemu.policies.search.moves_anywhere import could_pay_anywhere
 from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
 from edgeemu.policies.search.single_gains import MOVES
+from edgeemu.policies.view.cluster_view import ClusterView
+from edgeemu.policies.view.memory_arrays import MemoryHeadroom
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.step_time import StepTimes
@@ -68,3 +72,26 @@ def test_decisions_are_those_of_trying_all_moves(shape: ModelShape, seed: int, t
     with patch.multiple(resource_aware, MANY=0, could_pay=lambda *_: everything):
         tried = resource_aware.improved(seen, times, PartialPlacement.of(seen, times, old)).layout(old)
     assert found.same(tried)
+
+
+@QUICK
+@given(SHAPES, SEEDS, st.floats(0.3, 1.5), st.integers(1, 6))
+def test_single_blocks_are_placed_as_with_all_heads(shape: ModelShape, seed: int, share: float, n: int) -> None:
+    """With much memory or little: what makes room for heads moves single blocks."""
+    seen = seen_by(n, shape, seed, 1, on_flash=False)
+    alone = seen_by(1, shape, seed, 1, on_flash=False)
+    whole = MemoryHeadroom.of(alone, PlacementArrays.of(resource_aware.place(alone), shape)).total[0]
+    room = (share * whole * np.random.default_rng(seed).uniform(0.5, 1.0, n)).astype(np.int64).tolist()
+    devices = (replace(device, memory_bytes=memory) for device, memory in zip(seen.devices, room, strict=True))
+    seen = replace(seen, devices=tuple(devices))
+    found = [singles_of(seen, singles_only=singles_only) for singles_only in (False, True)]
+    assert found[0] == found[1]
+
+
+def singles_of(seen: ClusterView, *, singles_only: bool) -> tuple[object, ...] | None:
+    """Devices of single blocks, placed from nothing; None where nothing is found."""
+    try:
+        found = resource_aware.first(seen, StepTimes(seen), singles_only=singles_only)
+    except InfeasibleError:
+        return None
+    return found.embed, found.lm_head, found.proj.tolist(), found.ffn.tolist()
