@@ -15,6 +15,7 @@ recomputes all L positions. The embedding and the output matrix, which the paper
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar, Self
 
 from edgeemu.errors import RequestError
@@ -49,9 +50,9 @@ class PaperCosts(Costs):
     def weight_value_bytes(self) -> float:
         return self.value_bytes
 
-    def at_step(self, rows: int, past: int) -> Self:
+    def at_step(self, rows: int, past: int) -> "PaperCosts":
         """These costs at sequence length `past + rows`, the paper's L."""
-        return self if self.length == past + rows else replace(self, length=past + rows)
+        return self if self.length == past + rows else _of_length(self, past + rows)
 
     def norm_bytes(self) -> int:
         return 0
@@ -140,3 +141,9 @@ class PaperCosts(Costs):
 
     def token_bytes(self) -> int:
         return 0
+
+
+@lru_cache(maxsize=64)
+def _of_length(costs: PaperCosts, length: int) -> PaperCosts:
+    """Costs at a sequence length: a decision asks for the same ones again and again."""
+    return replace(costs, length=length)

@@ -35,6 +35,7 @@ from edgeemu.placement.placement import Placement, is_divided
 from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.keep_current import kept
 from edgeemu.policies.search.local_moves import quickest_end_s, resplit_heads, to_move, touched_s, try_move
+from edgeemu.policies.search.moves_anywhere import Anywhere, could_pay_anywhere
 from edgeemu.policies.search.partial_placement import ENDS, PartialPlacement
 from edgeemu.policies.search.score_search import NothingFoundError, Search
 from edgeemu.policies.search.share_proposals import any_that_fits
@@ -43,7 +44,7 @@ from edgeemu.policies.view.cluster_view import ClusterView, NoBetterPlacement
 from edgeemu.policies.view.memory_arrays import found_placement
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.same import layout_of
-from edgeemu.policies.view.step_time import ROUNDING, StepTimes
+from edgeemu.policies.view.step_time import MANY, ROUNDING, StepTimes
 
 
 def place(view: ClusterView, current: Placement | None = None) -> Placement:
@@ -74,18 +75,18 @@ def _first_of_any_kind(view: ClusterView, times: StepTimes) -> Placement:
         return found
 
 
-def first(view: ClusterView, times: StepTimes) -> PartialPlacement:
-    """Place from nothing.
+def first(view: ClusterView, times: StepTimes, *, singles_only: bool = False) -> PartialPlacement:
+    """Place from nothing. `singles_only`: heads may be left out, if they have room.
 
     Raises:
         InfeasibleError: no placement was found.
     """
     try:
-        return Search(view, times, PartialPlacement.empty(view, times)).everything()
+        return Search(view, times, PartialPlacement.empty(view, times)).everything(singles_only=singles_only)
     except NothingFoundError:
         search = Search(view, times, PartialPlacement.empty(view, times), memory_only=True)
         try:
-            return search.everything()
+            return search.everything(singles_only=singles_only)
         except NothingFoundError as error:
             raise view.infeasible(head(error.layer, 0), search.draft.room.total.tolist()) from error
 
@@ -128,8 +129,11 @@ def improved(view: ClusterView, times: StepTimes, draft: PartialPlacement) -> Pa
     prices = Prices(costs, float(view.interval_tokens))
     layers_s = draft.layers_s()
     if _some_single_could_pay(draft, layers_s, prices.tokens, costs):
-        with suppress(InfeasibleError):  # from nothing it can fail; then there is nothing to move towards
-            _move_singles(draft, first(view, times), prices, layers_s)
+        anywhere = could_pay_anywhere(draft, prices, costs, layers_s) if len(layers_s) < MANY else None
+        if anywhere is None or anywhere.any:
+            with suppress(InfeasibleError):  # from nothing it can fail; then there is nothing to move towards
+                target = first(view, times, singles_only=anywhere is not None)
+                _move_singles(draft, target, prices, layers_s, anywhere)
     resplit_heads(draft, prices)
     return draft
 
@@ -155,15 +159,29 @@ def _some_single_could_pay(draft: PartialPlacement, layers_s: list[float], token
     return False
 
 
-def _move_singles(draft: PartialPlacement, target: PartialPlacement, prices: Prices, layers_s: list[float]) -> None:
-    """Move single blocks, and layers, to where `target` has them, where each pays. `layers_s`: as they are placed."""
+def _move_singles(
+    draft: PartialPlacement,
+    target: PartialPlacement,
+    prices: Prices,
+    layers_s: list[float],
+    anywhere: Anywhere | None = None,
+) -> None:
+    """Move single blocks, and layers, to where `target` has them, where each pays. `layers_s`: as they are placed.
+
+    `anywhere`: which moves could pay, if that is known.
+    """
     last = len(draft.ffn) - 1
     ends_s = draft.ends_s()
-    worth = could_pay(draft, target, prices, layers_s).tolist()  # n_moves x n_layers
-    changed = set()  # layers that are not as they were, or what is next to them
-    for kind in ENDS:
+    if anywhere is None:
+        worth = could_pay(draft, target, prices, layers_s).tolist()  # n_moves x n_layers
+        ends_worth = [True] * len(ENDS)
+    else:
+        worth, ends_worth = anywhere.towards(target)
+    changed = set[int]()  # layers that are not as they were, or what is next to them
+    for kind, worth_it in zip(ENDS, ends_worth, strict=True):
         layer = 0 if kind is Kind.EMBED else last
-        if _try_towards(draft, target, layer, (kind,), prices, ends_s + layers_s[layer]):
+        worth_it = worth_it or bool(changed)
+        if worth_it and _try_towards(draft, target, layer, (kind,), prices, ends_s + layers_s[layer]):
             changed |= {0, last}
     for layer in range(last + 1):
         at_most_s = layers_s[layer] + (layers_s[layer + 1] if layer < last else ends_s)

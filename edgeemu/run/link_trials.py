@@ -17,7 +17,7 @@ from edgeemu.placement.arrays import FloatArray, IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Move, Placement, moves
 from edgeemu.policies.search.change_rule import HORIZON
-from edgeemu.policies.search.expected_gain import expected_gain, may_pay
+from edgeemu.policies.search.expected_gain import may_pay, pays_within
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_estimates import LEAST
 from edgeemu.policies.view.link_factors import (
@@ -184,9 +184,4 @@ def _with_factors(view: ClusterView, before: LinkFactors, after: LinkFactors, at
 def _pays_anyway(view: ClusterView, old: Placement, new: Placement, moved: Iterable[Move]) -> bool:
     """Whether a change gains more than it takes, within as many steps as one looks ahead. `moved`: what links carry."""
     steps = min(view.remaining_tokens, HORIZON)
-    if not may_pay(view, old, new, moved, steps):
-        return False
-    before_s, after_s, moved_s = expected_gain(view, old, new)
-    if before_s is None or after_s is None:
-        return False
-    return steps * (before_s - after_s) > moved_s
+    return may_pay(view, old, new, moved, steps) and pays_within(view, old, new, steps)

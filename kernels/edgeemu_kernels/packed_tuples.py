@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from itertools import accumulate
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -26,7 +25,7 @@ def packed(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
 
     In place of an array can be where it begins: who gives that keeps the array.
     """
-    form, arrays, length = _layout(kind)
+    form, arrays, length, _ = _layout(kind)
     if len(values) != length:
         raise ValueError(f"{kind.__name__} has {length} fields, not {len(values)}")
     fields = list(values)
@@ -51,12 +50,11 @@ def blank(kind: type[tuple[Any, ...]], *values: Any) -> Packed:
 @lru_cache(maxsize=256)
 def _room(kind: type[tuple[Any, ...]], values: tuple[Any, ...]) -> tuple[Ints, Ints, int]:
     """Fields with the arrays' places in one piece in bytes, which fields are arrays, and the length of all arrays."""
-    form, arrays, length = _layout(kind)
-    is_array = np.isin(np.arange(length), arrays)
-    ends = list(accumulate(value if array else 0 for value, array in zip(values, is_array, strict=True)))
-    each = zip(values, is_array, ends, strict=True)
-    fields = [8 * (end - value) if array else value for value, array, end in each]
-    return np.frombuffer(form.pack(*fields), np.int64), is_array.astype(np.int64), ends[-1]
+    form, arrays, _, is_array = _layout(kind)
+    fields, end = list(values), 0
+    for at in arrays:
+        fields[at], end = 8 * end, end + values[at]
+    return np.frombuffer(form.pack(*fields), np.int64), is_array, end
 
 
 class _Layout(NamedTuple):
@@ -65,6 +63,7 @@ class _Layout(NamedTuple):
     form: Struct
     arrays: tuple[int, ...]
     length: int
+    is_array: Ints  # [length] 1 for an array
 
 
 @cache
@@ -72,4 +71,5 @@ def _layout(kind: type[tuple[Any, ...]]) -> _Layout:
     hints = get_type_hints(kind).values()
     letters = ["d" if hint is float else "q" for hint in hints]
     arrays = tuple(at for at, hint in enumerate(hints) if hint not in {int, float, bool})
-    return _Layout(Struct("=" + "".join(letters)), arrays, len(letters))
+    is_array = np.isin(np.arange(len(letters)), arrays).astype(np.int64)
+    return _Layout(Struct("=" + "".join(letters)), arrays, len(letters), is_array)

@@ -13,7 +13,7 @@ from edgeemu.policies.compiled import ends_code, share_code
 from edgeemu.policies.compiled.devices_code import all_devices
 from edgeemu.policies.compiled.search_room import search_room
 from edgeemu.policies.search.going_back import owners_of
-from edgeemu.policies.search.share_changes import WORK_TO_CHOOSE, Known
+from edgeemu.policies.search.known_placement import WORK_TO_CHOOSE, Known
 from edgeemu.policies.search.share_proposals import SLOW_LINK, numbers_chosen, promising_now
 from edgeemu.policies.view import share_memory
 from edgeemu.policies.view.cluster_view import ClusterView
@@ -59,7 +59,7 @@ def test_a_search_on_any_of_them_makes_nothing_that_is_kept(divide: str) -> None
     owners = owners_of(alone := spread(view, 1), view.costs.shape)
     assert owners is not None
     for n in numbers_chosen(view, WORK_TO_CHOOSE):
-        assert Known(view, alone, owners, np.arange(n)).is_placed
+        assert Known(view, alone, owners, np.arange(n), divide=view.divide).is_placed
     assert [each.cache_info().misses for each in MADE] == made
 
 

@@ -18,6 +18,7 @@ from edgeemu.placement.placement import Placement
 from edgeemu.policies.view.cluster_view import ClusterView, WorkloadView
 from edgeemu.policies.view.device_view import DeviceView
 from edgeemu.policies.view.link_matrix import LinkMatrix
+from edgeemu.policies.view.oracle import oracle_view
 from edgeemu_kernels.precision import LayerFormats, fitting
 from edgeemu_kernels.shape import ModelShape
 
@@ -247,3 +248,12 @@ def with_links(seen: ClusterView, bandwidth_bps: float, delay_s: float) -> Clust
 def with_workload(seen: ClusterView, **changes: int | tuple[int, ...]) -> ClusterView:
     """A view with other numbers in its workload."""
     return replace(seen, workload=replace(seen.workload, **changes))
+
+
+def seen_by(
+    n: int, shape: ModelShape, seed: int, interval_tokens: int, *, on_flash: bool, busy: bool = False
+) -> ClusterView:
+    """View of a cluster, which messages may keep busy, after 20 tokens."""
+    cluster = busy_mesh(n, seed) if busy else uneven_mesh(n, seed)
+    seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
+    return replace(with_workload(seen, length=20, interval_tokens=interval_tokens), weights_on_flash=on_flash)

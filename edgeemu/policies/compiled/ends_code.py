@@ -11,7 +11,7 @@ from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.costs import Costs
 from edgeemu.policies.compiled.blocks_code import BlocksCode, chunk_bits_of
 from edgeemu.policies.compiled.devices_code import forecasts_of, layer_works
-from edgeemu.policies.compiled.search_room import batch_room, search_room
+from edgeemu.policies.compiled.search_room import batch_room, search_room, ways_in
 from edgeemu.policies.compiled.share_code import functions, links_between, memory_tables, scratch_for, step_sizes
 from edgeemu.policies.compiled.share_descent import CostTerms
 from edgeemu.policies.compiled.share_ends import MOST, Terms
@@ -20,6 +20,7 @@ from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_matrix import LinkMatrix
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.outlook import STAYS
+from edgeemu.policies.view.same import Same
 from edgeemu.policies.view.share_memory import share_bytes
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
@@ -82,7 +83,8 @@ class EndsCode:
         sequences = workload.prompt_tokens, workload.total_tokens, workload.concurrent
         self._functions, self._view, self._costs, self._devices, self._n = functions(), view, costs, devices, n
         moved = view.weights_on_flash, view.flash_bytes_per_s, *costs.sizes
-        self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, moved, divide=divide)
+        self._room = room = search_room(view.costs.shape, view.n_devices, n, ranges, divide=divide)
+        self._ways = ways_in(Same(room), moved)
         self._sizes = sizes = _sizes_of(view.costs, *sequences, n, view.star)
         self._links, self._all_devices = links_between(prices.wire, devices), everyone
         links, rows = self._links
@@ -90,7 +92,7 @@ class EndsCode:
         known = memory_bytes, handled_s_per_bit, links.at, address_of(rows), sizes.most
         sent = costs.group_cache_bytes, chunk_bits_of(costs)
         works = sizes.works.at, workload.total_tokens - 1
-        self._tables = room.ways.at, everyone.at, *works, room.base.at
+        self._tables = self._ways.at, everyone.at, *works, room.base.at
         places = room.chosen.at, room.known.at, sizes.memory.at, *self._tables, room.near.at, room.seeds.at
         self._known: int = self._functions.look_around(layouts.at, address_of(devices), *known, *sent, *places)
         self.missing_bytes = int(room.found[3])  # of the placement in force
@@ -113,9 +115,9 @@ class EndsCode:
         forecasts = _NO_FORECASTS if tokens is None else self._forecasts
         devices = self._all_devices.at, forecasts.at, tokens or 1.0, room.ahead_at, room.ahead.at
         chosen = address_of(self._devices), between.at, address_of(rows), step.works.at, past
-        tables = step.passing.at, *devices, *chosen, self._sizes.memory.at, room.ways.at, step.scratch.at
+        tables = step.passing.at, *devices, *chosen, self._sizes.memory.at, self._ways.at, step.scratch.at
         places = room.near.at, room.base.at, self._count, room.changes.at, room.best.at, room.ends.at, room.times.at
-        moved = room.ways.at, room.blocks.at, room.assigned.at
+        moved = self._ways.at, room.blocks.at, room.assigned.at
         terms = _terms(rules, room.ranges).at, packed(CostTerms, price, rules.missing).at
         count = self._functions.find_ends(*tables, *places, *moved, *terms)
         times: list[float] = room.times.values[0][: 2 * MOST + count].tolist()
@@ -132,7 +134,7 @@ class EndsCode:
     def blocks(self) -> BlocksCode:
         """Machine code that knows migrations exactly."""
         shape, room = self._view.costs.shape, self._room
-        return BlocksCode(shape, self._devices, room.ways, room.blocks, room.assigned)
+        return BlocksCode(shape, self._devices, self._ways, room.blocks, room.assigned)
 
     def owners(self, which: int) -> BlockOwners:
         """Devices of the blocks of one of the ends that were found last."""
@@ -141,7 +143,7 @@ class EndsCode:
     def has_room(self, which: int) -> bool:
         """Whether devices have room for all that a migration to one of the ends brings, beside all that they hold."""
         memory, copied, *_ = self._sizes
-        tables = memory.at, self._room.ways.at, self._room.ends.at, scratch_for(self._n, 1).at
+        tables = memory.at, self._ways.at, self._room.ends.at, scratch_for(self._n, 1).at
         installed_bytes = self._view.installed_bytes[self._devices]
         return bool(self._functions.have_room(*tables, which, copied, address_of(installed_bytes)))
 
@@ -172,10 +174,8 @@ class EndsCode:
         beside = functions.ends(room.base.at, batch.at, 0)
         for begin, end in room.ranges:
             beside = functions.changes(room.base.at, batch.at, beside, begin, end)
-        count, numbers = (
-            functions.write_others(*self._tables, batch.at, *others, beside),
-            batch.values[0].view(np.int64),
-        )
+        count = functions.write_others(*self._tables, batch.at, *others, beside)
+        numbers = batch.values[0].view(np.int64)
         return Folded(self._shares(numbers, room.near_count, slice(0, count)), room.each_layer), beside
 
     def _shares(self, numbers: IntArray, k: int, chosen: slice) -> ShareArrays:

@@ -17,6 +17,7 @@ from edgeemu.policies.compiled.share_neighbours import Base
 from edgeemu.policies.compiled.share_seeds import Seeds
 from edgeemu.policies.compiled.tables import Batch, WayTables
 from edgeemu.policies.view.block_owners import BlockOwners, begins_of
+from edgeemu.policies.view.same import Same
 from edgeemu.policies.view.share_runs import Runs
 from edgeemu_kernels.arrays import address_of
 from edgeemu_kernels.packed_tuples import Packed, blank, fields_of, packed
@@ -39,7 +40,7 @@ class SearchRoom(NamedTuple):
     known: Packed  # placements: the one in force, and those that the run has left
     chosen: Packed
     found: IntArray  # [5] of these
-    ways: Packed
+    ways_fields: tuple[tuple[object, ...], ...]  # of `WayTables`, without what is moved
     blocks: Packed  # of these, who has which block now, and links
     assigned: Packed
     seeds: Packed
@@ -76,25 +77,17 @@ def search_room(
     n_devices: int,
     n: int,
     ranges: tuple[tuple[int, int], ...],
-    moved: tuple[float, ...],
     *,
     divide: bool,
 ) -> SearchRoom:
-    """Room for searches near a placement on some of all devices.
-
-    `ranges`: of layers that are changed alike. `moved`: fields of `MoveSizes`, without the first ones and the cache.
-    """
+    """Room for searches near a placement on some of all devices. `ranges`: of layers that are changed alike."""
     n_layers, n_groups, n_units, begins = shape.n_layers, shape.n_groups, shape.ffn_units, begins_of(shape)
     most, one = most_changes(n, len(ranges), n_groups, n_units), np.ones(n_layers, np.int64)
     others = n * (n - 1) // 2 * 3 + n + (2 if divide else 0)
     known, ends = batch_room(1 + MOST_EARLIER, n_layers, n), batch_room(MOST, n_layers, n)
     chosen = blank(ChosenDevices, 5, n, n_devices, begins[-1], n, n, n, n, n * n, n * n, n * n, 1, 1)
-    old, at, (on_flash, flash_bytes_per_s, *bytes_moved) = (
-        fields_of(Batch, known),
-        fields_of(ChosenDevices, chosen),
-        moved,
-    )
-    ways = n, n_groups, on_flash, flash_bytes_per_s, at.cache, *bytes_moved, at.found, old.heads, old.proj, old.units
+    old, at = fields_of(Batch, known), fields_of(ChosenDevices, chosen)
+    ways = at.found, old.heads, old.proj, old.units, at.pace_s_per_bit, at.handled_s_per_bit, at.capacity
     chunks = at.chunk_bits, at.message_s, at.byte_s
     keys, ahead = np.empty((2, n)), np.empty((6, n_devices))
     sizes = n, n_layers, n_groups, n_units, max(1, n_units // n_groups), divide
@@ -110,7 +103,7 @@ def search_room(
         known=known,
         chosen=chosen,
         found=chosen.values[0][:5].view(np.int64),
-        ways=packed(WayTables, *ways, at.pace_s_per_bit, at.handled_s_per_bit, at.capacity),
+        ways_fields=((n, n_groups), (at.cache,), ways),
         blocks=packed(BlockTables, n_layers, n_units, at.owners, at.s_per_bit, at.delay_s, *chunks),
         assigned=assigned_room(shape, n),
         seeds=packed(Seeds, at.devices, *keys),
@@ -119,3 +112,13 @@ def search_room(
         ranges=ranges,
         each_layer=Runs(np.arange(n_layers), one),
     )
+
+
+@lru_cache(maxsize=8)
+def ways_in(room: Same[SearchRoom], moved: tuple[float, ...]) -> Packed:
+    """The placement in force, and the prices of moves, as they are written in a room.
+
+    `moved`: fields of `MoveSizes`, without the first ones and the cache.
+    """
+    sizes, cache, places = room.kept.ways_fields
+    return packed(WayTables, *sizes, *moved[:2], *cache, *moved[2:], *places)

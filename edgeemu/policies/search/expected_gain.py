@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeemu.placement.arrays import IntArray, PlacementArrays
+from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Move, Placement, is_divided
 from edgeemu.policies.compiled.share_code import StepCode, functions_made
@@ -16,6 +16,7 @@ from edgeemu.policies.search.pipeline_moves import round_s
 from edgeemu.policies.search.share_search import ShareJudge
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts, migration_s
+from edgeemu.policies.view.same import layout_of
 from edgeemu.policies.view.share_runs import Folded
 from edgeemu.policies.view.shares import ShareArrays
 from edgeemu.policies.view.step_time import StepTimes
@@ -58,12 +59,25 @@ def may_pay(view: ClusterView, old: Placement, new: Placement, moved: Iterable[M
     return steps * (before_s * (1 + OTHERWISE) - after_s) >= least_s * (1 - OTHERWISE)
 
 
+def pays_within(view: ClusterView, old: Placement, new: Placement, tokens: float) -> bool:
+    """Whether so many steps gain more by a change of placement than it takes; not if no closed form knows either."""
+    rounds = _Rounds(view, np.array(sorted({*old.owner.values(), *new.owner.values()})))
+    before_s = rounds.round_s(old)
+    if before_s is None:
+        return False
+    moved_s = _migration_s(view, old, new)
+    if tokens * (before_s - rounds.least_s(new)) <= moved_s:
+        return False
+    after_s = rounds.round_s(new)
+    return after_s is not None and tokens * (before_s - after_s) > moved_s
+
+
 def _migration_s(view: ClusterView, old: Placement, new: Placement) -> float:
     """Seconds that the sequence waits for the moves; of many blocks at once, where none is divided."""
     shape = view.costs.shape
     if view.lost or is_divided(old, shape.n_layers) or is_divided(new, shape.n_layers):
         return migration_s(view, old, new)
-    return MoveCosts(view).migration_s(PlacementArrays.of(old, shape), PlacementArrays.of(new, shape))
+    return MoveCosts(view).migration_s(layout_of(old, shape), layout_of(new, shape))
 
 
 class _Rounds:
@@ -84,7 +98,12 @@ class _Rounds:
         """Time until every sequence in flight has its next token; None: no closed form knows the placement."""
         shape = self._view.costs.shape
         if not is_divided(placement, shape.n_layers):
-            return round_s(self._times, PlacementArrays.of(placement, shape), self._view.sequences)
+            return round_s(self._times, layout_of(placement, shape), self._view.sequences)
         few = len(self._devices) <= MAX_DEVICES
         shares = ShareArrays.of(placement, shape, self._devices) if few else None
         return None if shares is None else float(self._judge.round_s(shares)[0])
+
+    def least_s(self, placement: Placement) -> float:
+        """A lower bound of `round_s` that is known sooner; 0 where layers are divided."""
+        shape = self._view.costs.shape
+        return 0.0 if is_divided(placement, shape.n_layers) else self._times.least_step_s(layout_of(placement, shape))

@@ -36,8 +36,7 @@ class NothingFoundError(Exception):
 
     def __init__(self, layer: int = 0, device: int = 0) -> None:
         super().__init__(layer, device)
-        self.layer = layer
-        self.device = device
+        self.layer, self.device = layer, device
 
 
 class Search:
@@ -46,13 +45,10 @@ class Search:
     def __init__(
         self, view: ClusterView, times: StepTimes, draft: PartialPlacement, *, memory_only: bool = False
     ) -> None:
-        self.view = view
-        self.times = times
-        self.draft = draft
+        self.view, self.times, self.draft = view, times, draft
         self.memory_only = memory_only
         self.many = not memory_only and times.n_devices >= times.n_groups  # so that each group could have a device
-        self.backtracks = 0
-        self.scored = 0
+        self.backtracks = self.scored = 0
         self.alone_s = {
             Kind.EMBED: times.embed_s,
             Kind.LM_HEAD: times.lm_head_s,
@@ -67,27 +63,31 @@ class Search:
         everyone = np.arange(self.times.n_devices)
         return self.times.heads_s(everyone, np.ones_like(everyone))
 
-    def everything(self) -> PartialPlacement:
-        """Place all blocks."""
+    def everything(self, *, singles_only: bool = False) -> PartialPlacement:
+        """Place all blocks. `singles_only`: a layer's heads that come last are left out, if they have room."""
         demand = self._demands()
         for kind in sorted(ENDS, key=demand.__getitem__, reverse=True):
             self.single(kind, 0)
         in_layer = sorted(LAYER_KINDS, key=demand.__getitem__, reverse=True)
         for layer in range(len(self.draft.ffn)):
             for kind in in_layer:
-                if kind is Kind.HEAD:
-                    self.heads(layer)
-                else:
+                if kind is not Kind.HEAD:
                     self.single(kind, layer)
+                elif not (singles_only and self._may_be_left_out(layer, in_layer)):
+                    self.heads(layer)
         return self.draft
+
+    def _may_be_left_out(self, layer: int, in_layer: list[Kind]) -> bool:
+        """Whether a layer's heads come after all other blocks, and devices have room for all of them."""
+        after_all = layer == len(self.draft.ffn) - 1 and in_layer[-1] is Kind.HEAD
+        return after_all and int(self.draft.room.groups_room(layer).sum()) >= self.times.n_groups
 
     def _demands(self) -> dict[Kind, float]:
         """Demand of a block of every kind: memory/max memory + operations/max operations."""
-        sizes, costs = self.draft.room.sizes, self.view.costs
+        sizes, flops = self.draft.room.sizes, self.times.flops
         memory = {**sizes.weights, Kind.HEAD: sizes.group}
-        work = {kind: costs.work(kind, 1, 1, self.times.past) for kind in Kind}
-        most, most_flops = max(memory.values()), max(w.flops for w in work.values())
-        return {kind: memory[kind] / most + work[kind].flops / most_flops for kind in Kind}
+        most, most_flops = max(memory.values()), max(flops.values())
+        return {kind: memory[kind] / most + flops[kind] / most_flops for kind in Kind}
 
     # -- single blocks ------------------------------------------------------------------------------------------
 

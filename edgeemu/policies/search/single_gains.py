@@ -13,7 +13,7 @@ from edgeemu.policies.search.change_rule import Prices
 from edgeemu.policies.search.partial_placement import PartialPlacement
 from edgeemu.policies.view.held_heads import HeldHeads
 from edgeemu.policies.view.migration_time import MoveCosts
-from edgeemu.policies.view.step_time import MANY, ROUNDING
+from edgeemu.policies.view.step_time import ROUNDING
 
 MOVES = ((Kind.FFN,), (Kind.PROJ,), (Kind.FFN, Kind.PROJ), (Kind.FFN, Kind.PROJ, Kind.HEAD))
 
@@ -24,11 +24,11 @@ def could_pay(
     """Whether each of `MOVES` of each layer could pay, as a draft is placed: [n_moves, n_layers].
 
     A move brings blocks to where `target` has the first of them; whether they fit there is not looked at. `layers_s`:
-    times of the layers. True without a look where layers are few.
+    times of the layers. True without a look before the model runs. Where layers are few, `moves_anywhere` is quicker.
     """
-    n_layers, costs = len(draft.ffn), prices.costs
-    if n_layers < MANY or costs is None:
-        return np.ones((len(MOVES), n_layers), np.bool_)
+    costs = prices.costs
+    if costs is None:
+        return np.ones((len(MOVES), len(draft.ffn)), np.bool_)
     before_s = np.array([*layers_s, draft.ends_s()])  # [n_layers + 1]
     before_s = before_s[:-1] + before_s[1:]  # [n_layers]
     gains_s = before_s * (1 + ROUNDING) - least_around_s(draft, target, layers_s)  # [n_moves, n_layers]

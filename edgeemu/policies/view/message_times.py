@@ -82,6 +82,32 @@ class BusyHeads:
         """How long a message keeps a device busy."""
         return float(self._message_s[device] + self._byte_s[device] * bits / 8.0)
 
+    def waits_s(self, source: int, devices: IntArray) -> FloatArray:
+        """Lower bounds of how long each of some devices, ascending, waits until `source` sends x to it: [m].
+
+        `source` itself, if it is one of them, waits until x has left for all others.
+        """
+        away = devices != source  # [m]
+        waits_s: FloatArray = np.where(away, away.cumsum() - 1, len(devices) - 1) * self._x_s[source]
+        return waits_s
+
+    def least_taken_in_s(
+        self, devices: IntArray, bits: FloatArray, done_s: FloatArray, gathered_s: FloatArray
+    ) -> FloatArray:
+        """Lower bounds of when each device, if it gathers, has taken in the outputs of all heads: [n_devices].
+
+        `bits`, `done_s`: of the heads of some devices, [m]. `gathered_s`: when their outputs alone would have been
+        taken in, [m, n_devices].
+        """
+        after = np.arange(len(devices) - 1, -1, -1)[:, None]  # [m, 1] messages that are taken in after each
+        taken_s = self._message_s + self._byte_s * bits.min() / 8.0  # [n_devices]
+        gathered_s = gathered_s.copy()
+        gathered_s[np.arange(len(devices)), devices] = 0.0  # its own are no message, and are done before all others
+        gathered_s.sort(axis=0)
+        latest_s: FloatArray = (gathered_s + after * taken_s).max(0)
+        latest_s[devices] = np.maximum(latest_s[devices], done_s + after[0] * taken_s[devices])
+        return latest_s
+
     def stage_s(self, source: int, gather: int, held: HeldHeads, heads_s: FloatArray, bits: FloatArray) -> float:
         """Time from x at `source` until it and all outputs are at `gather`, in one layer.
 

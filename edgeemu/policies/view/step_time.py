@@ -29,6 +29,7 @@ from edgeemu.policies.view.message_times import BusyHeads
 from edgeemu.policies.view.same import Same
 
 ROUNDING = 1e-9  # share by which sums of the same times in another order can differ, and more
+_SINGLES = Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD
 MANY = 4  # layers from which it is quicker to compute all of them at once
 
 
@@ -44,7 +45,7 @@ def _single_works(costs: Same[Costs], past: int) -> tuple[FloatArray, FloatArray
 
     They are those of steps with more positions cached, too.
     """
-    works = [costs.kept.work(kind, 1, 1, past) for kind in (Kind.EMBED, Kind.PROJ, Kind.FFN, Kind.LM_HEAD)]
+    works = [costs.kept.work(kind, 1, 1, past) for kind in _SINGLES]
     flops, bytes_read = ([[value] for value in values] for values in zip(*works, strict=True))
     return np.array(flops, np.float64), np.array(bytes_read, np.float64)
 
@@ -64,7 +65,7 @@ class StepTimes:
         self._works = _single_works(Same(costs), 0 if costs.of_every_step else self.past)
         # The heads of one layer on one device are one execution. Both roofs are affine in their number:
         one, two = costs.work(Kind.HEAD, 1, 1, self.past), costs.work(Kind.HEAD, 2, 1, self.past)
-        self.head_flops = two.flops - one.flops
+        self._one_head_flops, self.head_flops = one.flops, two.flops - one.flops
         fixed = Work(one.flops - self.head_flops, 2 * one.bytes_read - two.bytes_read)
         self.compute_fixed_s = fixed.flops / self._flops + self._overhead
         self.compute_slope_s = self.head_flops / self._flops
@@ -76,6 +77,11 @@ class StepTimes:
         first, second = costs.attention_bytes(1, 1), costs.attention_bytes(2, 1)
         self.attention_slope_bits = 8.0 * (second - first)
         self.attention_fixed_bits = 8.0 * first - self.attention_slope_bits
+
+    @property
+    def flops(self) -> dict[Kind, float]:
+        """Operations of one block of each kind."""
+        return dict(zip(_SINGLES, self._works[0].flat, strict=True)) | {Kind.HEAD: self._one_head_flops}
 
     @property
     def keeps_busy(self) -> bool:
@@ -160,6 +166,19 @@ class StepTimes:
     def heads_stage_of_s(self, source: int, gather: int, gathered_s: FloatArray) -> float:
         """`heads_stage_s` where messages keep no processor busy, from when each device's outputs are there: [m]."""
         return max(self.hop_s(source, gather), float(gathered_s.max(initial=0.0)))
+
+    def least_stages_s(self, source: int, devices: IntArray, counts: IntArray) -> FloatArray:
+        """Lower bounds of `heads_stage_s`, but for rounding, with proj on each device: [m], [m] -> [n_devices]."""
+        links, bits = self.links, self._output_bits(counts)  # [m]
+        begin_s = links.s_per_bit.to_some(source, devices) * self.hidden_bits + links.delay_s.to_some(source, devices)
+        busy = self._busy_heads
+        if busy is not None:
+            begin_s = begin_s + busy.waits_s(source, devices)
+        done_s, everyone = begin_s + self.heads_s(devices, counts), np.arange(self.n_devices)
+        sent_s = links.s_per_bit.block(devices, everyone) * bits[:, None] + links.delay_s.block(devices, everyone)
+        gathered_s = done_s[:, None] + sent_s  # [m, n_devices]
+        latest_s = gathered_s.max(0) if busy is None else busy.least_taken_in_s(devices, bits, done_s, gathered_s)
+        return np.maximum(latest_s, links.row(source, self.hidden_bits))
 
     def layer_s(self, source: int, proj: int, ffn: int, devices: IntArray, counts: IntArray) -> float:
         """Time from x at `source` to the end of the feed-forward block."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import QUICK, busy_mesh, near_mesh, placements, scattered, uneven_mesh, with_links, with_workload
+from support.builders import QUICK, near_mesh, placements, scattered, seen_by, with_links, with_workload
 
 from edgeemu.errors import InfeasibleError
 from edgeemu.placement.arrays import PlacementArrays
@@ -33,14 +33,6 @@ SHAPES = st.sampled_from(
         for n_layers, n_groups in ((1, 16), (4, 2), (5, 4), (6, 8))
     ]
 )
-
-
-def seen_by(
-    n: int, shape: ModelShape, seed: int, interval_tokens: int, *, on_flash: bool, busy: bool = False
-) -> ClusterView:
-    cluster = busy_mesh(n, seed) if busy else uneven_mesh(n, seed)
-    seen = oracle_view(cluster, PhysicalCosts(shape), None, 7, 30)
-    return replace(with_workload(seen, length=20, interval_tokens=interval_tokens), weights_on_flash=on_flash)
 
 
 @QUICK
