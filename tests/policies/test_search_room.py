@@ -9,7 +9,7 @@ from edgeemu.placement.paper_costs import PaperCosts
 from edgeemu.placement.placement import Placement
 from edgeemu.policies.compiled.search_room import search_room, ways_in
 from edgeemu.policies.compiled.tables import WayTables
-from edgeemu.policies.search.share_changes import Known
+from edgeemu.policies.search.known_placement import Known
 from edgeemu.policies.view.migration_time import MoveCosts
 from edgeemu.policies.view.oracle import oracle_view
 from edgeemu.policies.view.same import Same
