@@ -14,7 +14,7 @@ from edgeemu.policies.compiled.share_moves import fill_moves
 from edgeemu.policies.compiled.share_needs import missing_bytes
 from edgeemu.policies.compiled.share_neighbours import Base, write_base
 from edgeemu.policies.compiled.share_seeds import begin_search
-from edgeemu.policies.compiled.share_shifts import count_fitting, find_changes
+from edgeemu.policies.compiled.share_shifts import find_changes
 from edgeemu.policies.compiled.share_step import begin_batch
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, MoveSizes, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats, Ints
@@ -95,9 +95,9 @@ def find_ends(
             count = _note_end(e, f, s, count, cost)
             while work > 0.0:
                 limit = cost * (1.0 - g.least_gain)
-                find_changes(t, m, y, s, b, w, p, r, limit, g.ranges, g.n_ranges, 1, 0, 0, t.n_layers == 1, f.numbers)
-                count_fitting(m, y, b, f.numbers)
-                work -= (f.numbers[1] + g.no_room * f.numbers[0]) * t.n_layers * (t.n * t.n + 16.0)
+                far = t.n_layers == 1
+                find_changes(t, m, y, s, b, w, p, r, limit, g.ranges, g.n_ranges, 1, 0, 0, far, False, f.numbers)
+                work -= (1.0 + g.no_room) * f.numbers[0] * t.n_layers * (t.n * t.n + 16.0)
                 if r.at[0] == NONE:
                     break
                 cost = r.costs[0]
@@ -127,7 +127,7 @@ def _find_begins(
     begin_best(r, limit)
     find_best(t, m, y, near, w, p, r, 0, others, 0, False)
     keep_third(r)
-    find_changes(t, m, y, s, near, w, p, r, limit, g.ranges, g.n_ranges, 1, others, 1, False, f.numbers)
+    find_changes(t, m, y, s, near, w, p, r, limit, g.ranges, g.n_ranges, 1, others, 1, False, False, f.numbers)
     if _note_begun(f, r) > 0 and t.n_layers == 1:
         fill_moves(t, y, w)
 

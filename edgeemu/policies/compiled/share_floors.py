@@ -1,17 +1,18 @@
 """Floors of shifts in a model of one layer: what all shifts of a kind from one device cost at least.
 
 A shift shortens the longest way only if its source is on it, and what a device waits for only if that is its source.
-What other devices compute for several sequences, and what links between others carry, becomes no less either.
+What other devices compute for several sequences, and what links between others carry, becomes no less either. A device
+that lacks memory still does unless it is the source.
 """
 
 import numpy as np
 
 from edgeemu.policies.compiled.share_descent import NONE, CostTerms
 from edgeemu.policies.compiled.share_loads import is_divided, least_busy_s, longest_link_s
-from edgeemu.policies.compiled.share_needs import giver_of, migration_s
+from edgeemu.policies.compiled.share_needs import giver_of, lacks_anyway, migration_s
 from edgeemu.policies.compiled.share_neighbours import BOTH, GROUPS, UNITS, Base, write_base
 from edgeemu.policies.compiled.share_ways import least_below_s, way_of_s
-from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables, WayTables
+from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
 from edgeemu_kernels.arrays import Floats
 
 FEW = 2  # devices with heads, or with units: one of them may be left
@@ -52,17 +53,19 @@ def _gives_most(w: Scratch, n: int, giver: int, lost: float) -> bool:
     return most == giver
 
 
-def fill_floors(t: StepTables, y: WayTables, s: Base, b: Batch, w: Scratch, p: CostTerms, at: int) -> int:
+def fill_floors(
+    t: StepTables, m: MemoryTables, y: WayTables, s: Base, b: Batch, w: Scratch, p: CostTerms, at: int
+) -> int:
     """Compute what shifts from each device cost at least; the device that gives most. `at`: a place in a batch.
 
-    NONE where nothing is known: a change may not fit, or leave out what may not be divided.
+    NONE where nothing is known: a change may leave out what may not be divided. What does not fit costs more anyway.
     """
     n, holders, parts = s.n, 0, 0
     for a in range(n):
         holders += s.heads[a] > 0
         parts += s.units[a] > 0
     divided = s.proj[0] < 0 and parts > 1
-    if t.n_layers > 1 or t.star or y.begin[0] != 1 or not (s.divide or (s.proj[0] >= 0 and parts == 1)):
+    if t.n_layers > 1 or t.star or not (s.divide or (s.proj[0] >= 0 and parts == 1)):
         return NONE
     write_base(s, b, at)
     migration_s(y, b, w, at)
@@ -77,6 +80,8 @@ def fill_floors(t: StepTables, y: WayTables, s: Base, b: Batch, w: Scratch, p: C
         _add_bounds(t, s, b, w, at, holders, parts)
     if t.sequences > 1:
         _add_loads(t, s, b, w, at, holders, parts)
+    if y.begin[0] != 1 and holders > FEW:
+        _add_lacking(m, y, b, w, p, at)
     return giver
 
 
@@ -85,10 +90,10 @@ def _add_ways(t: StepTables, b: Batch, w: Scratch, at: int, holders: int, parts:
     n, way_s = t.n, least_below_s(t, b, w, at, np.inf)
     least_below_s(t, b, w, at, way_s)  # notes the longest way
     less_s = way_of_s(t, b, w, at, holders, parts)  # with a term less in each sum
-    over, by = w.longest[0], w.longest[1]
+    over, by, lm_head = w.longest[0], w.longest[1], b.lm_head[at] if w.longest[2] == 1 else NONE
     for source in range(n):
         for what in range(KINDS):
-            on_way = (what != UNITS and source == over) or (what != GROUPS and source == by)
+            on_way = (what != UNITS and source == over) or (what != GROUPS and (source == by or source == lm_head))  # noqa: SIM109 - machine code has no `in`
             other_s = _bound_without_s(t, b, w, at, what, source) if on_way else way_s
             w.floors[(KEEPS + what) * n + source] = other_s
             w.floors[(GIVES_ALL + what) * n + source] = other_s if on_way else less_s
@@ -128,6 +133,19 @@ def _add_loads(t: StepTables, s: Base, b: Batch, w: Scratch, at: int, holders: i
                     kept_s, given_s = max(w.joined_s[source], linked_s), max(w.done_s[source], beside_s)
                     w.floors[keeps] = max(w.floors[keeps], t.sequences * kept_s)
                     w.floors[gives] = max(w.floors[gives], t.sequences * given_s)
+
+
+def _add_lacking(m: MemoryTables, y: WayTables, b: Batch, w: Scratch, p: CostTerms, at: int) -> None:
+    """Raise floors of shifts after which a device lacks memory as before: of all from other devices."""
+    n, lacking, number = b.n, NONE, 0
+    for a in range(n):
+        if lacks_anyway(m, y, b, at, a):
+            number += 1
+            lacking = a
+    for source in range(n):
+        if number > 1 or (number == 1 and source != lacking):
+            for row in range(GIVES_ALL + KINDS):
+                w.floors[row * n + source] = max(w.floors[row * n + source], p.missing)
 
 
 def _find_busiest(t: StepTables, b: Batch, at: int, holders: int, parts: int, others_s: Floats) -> None:

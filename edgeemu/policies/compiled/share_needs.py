@@ -6,14 +6,34 @@ from edgeemu_kernels.arrays import Floats, Ints
 
 def missing_bytes(m: MemoryTables, y: WayTables, b: Batch, which: int) -> int:
     """Bytes by which devices would hold more than they have."""
-    n, members, over = m.n, 0, 0
+    over = 0
     if y.begin[0] == 1:  # there is room for everything on each
         return 0
-    for run in range(b.n_runs):
-        members = max(members, _members(m, b, which * b.n_runs + run))
-    for device in range(n):
+    members = _most_members(m, b, which)
+    for device in range(m.n):
         over += max(_held(m, b, which, device, members) - y.capacity[device], 0)
     return over
+
+
+def lacking_bytes(m: MemoryTables, y: WayTables, b: Batch, which: int, device: int) -> int:
+    """Bytes by which one device would hold more than it has."""
+    return max(_held(m, b, which, device, _most_members(m, b, which)) - y.capacity[device], 0)
+
+
+def lacks_anyway(m: MemoryTables, y: WayTables, b: Batch, which: int, device: int) -> bool:
+    """Whether one device lacks memory for what it has, however many share the divided parts."""
+    lacks = True
+    for members in range(m.n + 1):
+        lacks = lacks and _held(m, b, which, device, members) > y.capacity[device]
+    return lacks
+
+
+def _most_members(m: MemoryTables, b: Batch, which: int) -> int:
+    """Devices that share the divided parts of a layer, at most."""
+    members = 0
+    for run in range(b.n_runs):
+        members = max(members, _members(m, b, which * b.n_runs + run))
+    return members
 
 
 def _members(m: MemoryTables, b: Batch, at: int) -> int:
@@ -160,9 +180,7 @@ def have_room(
     `copied`: bytes that each needs besides. `installed_bytes` [n]: all memory, of which a device to which nothing comes
     may use all; one that puts nothing together either may hold more than it has, because it has lost memory.
     """
-    members = 0
-    for run in range(b.n_runs):
-        members = max(members, _members(m, b, run))
+    members = _most_members(m, b, 0)
     migration_s(y, b, w, which)
     for device in range(m.n):
         arriving, limit = w.weights[device] + w.caches[device], y.capacity[device]

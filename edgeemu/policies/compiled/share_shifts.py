@@ -10,7 +10,7 @@ import numpy as np
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, begin_best, find_best
 from edgeemu.policies.compiled.share_floors import KINDS, fill_floors, floor_s
 from edgeemu.policies.compiled.share_moves import fill_moves
-from edgeemu.policies.compiled.share_needs import missing_bytes
+from edgeemu.policies.compiled.share_needs import lacking_bytes, missing_bytes
 from edgeemu.policies.compiled.share_neighbours import (
     BOTH,
     FFN,
@@ -23,6 +23,7 @@ from edgeemu.policies.compiled.share_neighbours import (
     ends,
     shifted,
     useful,
+    write_base,
 )
 from edgeemu.policies.compiled.share_step import begin_batch
 from edgeemu.policies.compiled.share_ways import ends_s
@@ -52,8 +53,10 @@ def best_change(
     """
     if t.n_layers == 1:
         fill_moves(t, y, w)
-    find_changes(t, m, y, s, b, w, p, r, below, ranges, n_ranges, with_ends, 0, 0, t.n_layers == 1, numbers)
-    count_fitting(m, y, b, numbers)
+    find_changes(t, m, y, s, b, w, p, r, below, ranges, n_ranges, with_ends, 0, 0, t.n_layers == 1, True, numbers)
+    numbers[1] = numbers[0] - numbers[2]  # all that are left out fit
+    for which in range(numbers[2]):
+        numbers[1] += missing_bytes(m, y, b, which) == 0
 
 
 def find_changes(
@@ -72,15 +75,19 @@ def find_changes(
     begin: int,
     last: int,
     far: bool,
+    fitting: bool,
     numbers: Ints,
 ) -> None:
     """Find the best changes, as `find_best` says, and write them into a batch from `begin` on.
 
-    `far`: the tables of moves are filled. `numbers`, [3]: in all, nothing, and written.
+    `far`: the tables of moves are filled. `fitting`: none is left out that may not fit. `numbers`, [3]: in all,
+    nothing, and written.
     """
     begin_batch(b, w)
+    giver, numbers[0] = NONE if fitting and y.begin[0] != 1 else fill_floors(t, m, y, s, b, w, p, begin), 0
+    if giver != NONE and y.begin[0] != 1:
+        below = _freeing_below(t, m, y, s, b, w, p, r, below, ranges, n_ranges, begin, last, far)
     begin_best(r, below)
-    giver, numbers[0] = fill_floors(t, y, s, b, w, p, begin), 0
     count, done = ends(s, b, begin) if with_ends == 1 else begin, begin
     for at in range(n_ranges):
         first, after = ranges[2 * at], ranges[2 * at + 1]
@@ -98,11 +105,42 @@ def find_changes(
     numbers[2] = count - begin
 
 
-def count_fitting(m: MemoryTables, y: WayTables, b: Batch, numbers: Ints) -> None:
-    """Count the changes that fit, as all do that are left out; those that are written begin the batch."""
-    numbers[1] = numbers[0] - numbers[2]
-    for which in range(numbers[2]):
-        numbers[1] += missing_bytes(m, y, b, which) == 0
+def _freeing_below(
+    t: StepTables,
+    m: MemoryTables,
+    y: WayTables,
+    s: Base,
+    b: Batch,
+    w: Scratch,
+    p: CostTerms,
+    r: Best,
+    below: float,
+    ranges: Ints,
+    n_ranges: int,
+    at: int,
+    last: int,
+    far: bool,
+) -> float:
+    """Lower a limit to what the best shifts from devices cost that lack memory: few others fit, but most are looked at.
+
+    `at`: a place in the batch.
+    """
+    begin_best(r, below)
+    write_base(s, b, at)
+    for source in range(s.n):
+        if lacking_bytes(m, y, b, at, source) > 0:
+            for where in range(n_ranges):
+                first, after = ranges[2 * where], ranges[2 * where + 1]
+                for what in range(KINDS):
+                    before, number, most = 0, 1, s.n_units if what == UNITS else s.n_groups
+                    while before < most and useful(s, source, first, after, what, before):
+                        for target in range(s.n):
+                            left = _may_be_left(s, source, what, number)
+                            end = shifted(s, b, at, first, after, what, number, source, target) if left else at
+                            find_best(t, m, y, b, w, p, r, at, end, last, far)
+                        before, number = number, min(2 * number, most)
+            write_base(s, b, at)
+    return min(below, r.costs[last] * (1.0 + ROUNDING))
 
 
 def _shifts_below(

@@ -251,6 +251,7 @@ def begin_batch(b: Batch, w: Scratch) -> None:
     layer = 0
     w.longest[0] = 0
     w.longest[1] = 0
+    w.longest[2] = 0
     w.busiest[0] = 0
     for run in range(b.n_runs):
         for _ in range(b.lengths[run]):

@@ -1,8 +1,9 @@
 """Lower bounds of decode steps by the ways through a divided layer, of a model of one: close to what the steps take.
 
 A way leads from the embedding over a device with heads, and one with units, to the output matrix. Where partial sums
-are added is known, so that a step takes as long as its longest way if no message waits for another, and never less.
-Where messages keep processors busy, each also waits for those that its sender sends before it.
+are added is known, so that a step takes as long as its longest way if no message waits for another, and never less. A
+link carries x before a partial result, and that of heads before that of units. Where messages keep processors busy,
+each also waits for those that its sender sends before it.
 """
 
 import numpy as np
@@ -28,8 +29,12 @@ def way_of_s(t: StepTables, b: Batch, w: Scratch, which: int, terms: int, last_t
     """Time of that way if it exists, with so many terms of its sums."""
     n, over, by, embed, lm_head = t.n, w.longest[0], w.longest[1], b.embed[which], b.lm_head[which]
     place, units = over * t.row + b.heads[which * n + over], by * t.units_row + b.units[which * n + by]
-    way_s = t.hop_s[embed * n + over] + t.heads_s[place] + t.columns_s[place] + t.sum_hop_s[over * n + by]
-    way_s = way_s + t.sums_s[by * (n + 2) + terms] + t.units_s[units] + t.sum_hop_s[by * n + lm_head]
+    done_s = t.hop_s[embed * n + over] + t.heads_s[place] + t.columns_s[place]
+    way_s = max(done_s, _x_sent_s(t, embed, over, by)) + t.sum_hop_s[over * n + by]
+    way_s = way_s + t.sums_s[by * (n + 2) + terms] + t.units_s[units]
+    if over == by:
+        way_s = max(way_s, _partial_sent_s(t, done_s, by, lm_head, b.units[which * n + lm_head]))
+    way_s = way_s + t.sum_hop_s[by * n + lm_head]
     return ends_s(t, embed, lm_head) + (way_s + t.sums_s[lm_head * (n + 2) + last_terms])
 
 
@@ -61,11 +66,14 @@ def least_below_s(t: StepTables, b: Batch, w: Scratch, which: int, limit: float)
         by = w.longest[1] + turn  # most likely the same device as last time
         by = by if by < n else by - n
         if units[by] > 0:
-            gathered_s = _gathered_s(t, w, units, messages, by)
+            gathered_s = _gathered_s(t, w, units, messages, embed, by)
             done_s = gathered_s + t.sums_s[by * (n + 2) + terms] + t.units_s[by * t.units_row + units[by]]
-            longest_s = max(longest_s, done_s + t.sum_hop_s[by * n + lm_head])
+            sent_s = _partial_sent_s(t, w.done_s[by], by, lm_head, units[lm_head])
+            longest_s = max(longest_s, max(done_s, sent_s) + t.sum_hop_s[by * n + lm_head])
             if rest_s + longest_s >= limit:
-                _note_way(t, w, units, messages, by, gathered_s)
+                _note_way(t, w, units, messages, embed, by, gathered_s)
+                w.longest[0] = by if sent_s > done_s else w.longest[0]
+                w.longest[2] = 0 + (sent_s > done_s)
                 break
     return rest_s + longest_s
 
@@ -76,11 +84,28 @@ def ends_s(t: StepTables, embed: int, lm_head: int) -> float:
     return t.token_bits * t.s_per_bit[token] + t.delay_s[token] + t.embed_s[embed] + t.lm_head_s[lm_head]
 
 
-def _gathered_s(t: StepTables, w: Scratch, units: Ints, messages: int, device: int) -> float:
+def _x_sent_s(t: StepTables, embed: int, source: int, target: int) -> float:
+    """How long a link is busy with x, which goes to each device that adds up partial results, before one of these."""
+    way = source * t.n + target
+    return t.hidden_bits * t.s_per_bit[way] if source == embed and source != target and t.busy[0] == 0 else 0.0
+
+
+def _partial_sent_s(t: StepTables, done_s: float, source: int, lm_head: int, units: int) -> float:
+    """Until when a link to the output matrix is busy with the partial result of heads, before that of units.
+
+    `units`: of the output matrix's device, which adds up partial results only if it has some.
+    """
+    way = source * t.n + lm_head
+    return done_s + t.partial_bits * t.s_per_bit[way] if units > 0 and source != lm_head and t.busy[0] == 0 else 0.0
+
+
+def _gathered_s(t: StepTables, w: Scratch, units: Ints, messages: int, embed: int, device: int) -> float:
     """When a device has the partial results of all that have heads. `messages`: as `_there_s` says."""
     gathered_s = 0.0
     for a in range(t.n):
         gathered_s = max(gathered_s, _there_s(t, w, units, messages, a, device))
+    if w.done_s[embed] >= 0.0:
+        gathered_s = max(gathered_s, _x_sent_s(t, embed, embed, device) + t.sum_hop_s[embed * t.n + device])
     return gathered_s
 
 
@@ -96,8 +121,9 @@ def _there_s(t: StepTables, w: Scratch, units: Ints, messages: int, source: int,
     return there_s + first * own_s(t, source, t.partial_bits)
 
 
-def _note_way(t: StepTables, w: Scratch, units: Ints, messages: int, by: int, gathered_s: float) -> None:
-    """Note the way by a device that has the last of the partial results then."""
+def _note_way(t: StepTables, w: Scratch, units: Ints, messages: int, embed: int, by: int, gathered_s: float) -> None:
+    """Note the way by a device that has the last of the partial results then: one that has waited for x, or another."""
+    w.longest[0] = embed
     w.longest[1] = by
     for over in range(t.n):
         if _there_s(t, w, units, messages, over, by) == gathered_s:

@@ -147,7 +147,8 @@ class Scratch(NamedTuple):
     had: Flags  # [n] as `has` after the layer before
     before_x_s: Floats  # [n]
     before_free_s: Floats  # [n, n]
-    longest: Ints  # [2] way that took longest: over which device with heads, and by which with units
+    longest: Ints  # [3] way that took longest: over which device with heads, by which with units, and 1 if the partial
+    # result of these waits for that of heads
     group_weights: Floats  # [n, row] bytes that so many groups bring to a device, …
     group_caches: Floats  # [n, row]
     group_lost: Floats  # [n, row] … less those that they take

@@ -168,7 +168,11 @@ class ShareSearch:
         return self.judge.costs_of(near, needs, self.price, below)
 
     def _count(self, judged: int, fitting: int) -> None:
-        """Count the work of judging so many placements, of which so many fit."""
+        """Count the work of judging so many placements, of which so many fit; of later decisions, as if all did.
+
+        There many are left out because a bound of their cost is enough.
+        """
+        fitting = judged if self.price else fitting
         self.work -= weight(fitting + NO_ROOM * judged, len(self.judge.devices), self.judge.view.costs.shape)
 
     def _best(self, around: Around, below: float) -> tuple[Folded, int, float]:
