@@ -48,8 +48,8 @@ def collected_s(t: StepTables, w: Scratch, counts: Ints, at: int) -> float:
                 way, bits = a * t.n + at, t.attention_bits[counts[a]]
                 left_s = max(done_s + own_s(t, a, bits), w.free_s[way]) + bits * t.wire_s_per_bit[way]
                 w.free_s[way] = left_s
-                count = _add(w, count, left_s + t.wire_delay_s[way], own_s(t, at, bits))
-    return _all_taken_in_s(w, count, begin_s, at)
+                count = add_message(w, count, left_s + t.wire_delay_s[way], own_s(t, at, bits))
+    return all_taken_in_s(w, count, begin_s, at)
 
 
 def gathered_in_turn_s(t: StepTables, w: Scratch, counts: Ints, sums: Flags, b: int) -> float:
@@ -67,17 +67,17 @@ def gathered_in_turn_s(t: StepTables, w: Scratch, counts: Ints, sums: Flags, b: 
                 w.sent[a] += 1
                 left_s = max(w.done_s[a] + w.sent[a] * each_s, w.free_s[way]) + t.partial_bits * t.wire_s_per_bit[way]
                 w.free_s[way] = left_s
-                count = _add(w, count, left_s + t.wire_delay_s[way], own_s(t, b, t.partial_bits))
-    return _all_taken_in_s(w, count, begin_s, b)
+                count = add_message(w, count, left_s + t.wire_delay_s[way], own_s(t, b, t.partial_bits))
+    return all_taken_in_s(w, count, begin_s, b)
 
 
-def _all_taken_in_s(w: Scratch, count: int, begin_s: float, device: int) -> float:
+def all_taken_in_s(w: Scratch, count: int, begin_s: float, device: int) -> float:
     """When a device has taken in so many messages, one after the other, from when it has done its own work.
 
     Where it has none, `begin_s` is 0, and x is one of those messages.
     """
     if begin_s == 0.0:
-        count = _add(w, count, w.x_s[device] - w.x_taken_s[device], w.x_taken_s[device])
+        count = add_message(w, count, w.x_s[device] - w.x_taken_s[device], w.x_taken_s[device])
     rest_s, last_s = 0.0, 0.0
     for turn in range(count):
         at = count - 1 - turn
@@ -86,7 +86,7 @@ def _all_taken_in_s(w: Scratch, count: int, begin_s: float, device: int) -> floa
     return max(begin_s + rest_s, last_s)
 
 
-def _add(w: Scratch, count: int, arrived_s: float, taken_s: float) -> int:
+def add_message(w: Scratch, count: int, arrived_s: float, taken_s: float) -> int:
     """Put a message behind those that arrive no later; the number of messages then."""
     at = count
     while at > 0 and w.arrived_s[at - 1] > arrived_s:

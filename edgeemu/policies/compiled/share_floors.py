@@ -13,6 +13,7 @@ from edgeemu.policies.compiled.share_needs import giver_of, lacks_anyway, migrat
 from edgeemu.policies.compiled.share_neighbours import BOTH, GROUPS, UNITS, Base, write_base
 from edgeemu.policies.compiled.share_ways import least_below_s, way_of_s
 from edgeemu.policies.compiled.tables import Batch, MemoryTables, Scratch, StepTables, WayTables
+from edgeemu.policies.view.step_time import ROUNDING
 from edgeemu_kernels.arrays import Floats
 
 FEW = 2  # devices with heads, or with units: one of them may be left
@@ -88,15 +89,18 @@ def fill_floors(
 def _add_ways(t: StepTables, b: Batch, w: Scratch, at: int, holders: int, parts: int) -> None:
     """Add the longest way through a divided layer that shifts leave."""
     n, way_s = t.n, least_below_s(t, b, w, at, np.inf)
-    least_below_s(t, b, w, at, way_s)  # notes the longest way
+    limit_s = way_s * (1.0 - ROUNDING)
+    least_below_s(t, b, w, at, limit_s)  # notes the longest way
     less_s = way_of_s(t, b, w, at, holders, parts)  # with a term less in each sum
-    over, by, lm_head = w.longest[0], w.longest[1], b.lm_head[at] if w.longest[2] == 1 else NONE
+    lm_head = b.lm_head[at] if w.longest[2] == 1 else NONE
     for source in range(n):
+        gives_heads, gives_units = source == w.longest[0], source == w.longest[1] or source == lm_head
         for what in range(KINDS):
-            on_way = (what != UNITS and source == over) or (what != GROUPS and (source == by or source == lm_head))  # noqa: SIM109 - machine code has no `in`
-            other_s = _bound_without_s(t, b, w, at, what, source) if on_way else way_s
-            w.floors[(KEEPS + what) * n + source] = other_s
-            w.floors[(GIVES_ALL + what) * n + source] = other_s if on_way else less_s
+            keeps, gives = (KEEPS + what) * n + source, (GIVES_ALL + what) * n + source
+            w.floors[keeps], w.floors[gives] = way_s, less_s
+            if t.busy[0] == 1 or (what != UNITS and gives_heads) or (what != GROUPS and gives_units):
+                w.floors[keeps] = _bound_with_s(t, b, w, at, what, source, 1, limit_s)
+                w.floors[gives] = _bound_with_s(t, b, w, at, what, source, 0, limit_s)
 
 
 def _add_bounds(t: StepTables, s: Base, b: Batch, w: Scratch, at: int, holders: int, parts: int) -> None:
@@ -110,7 +114,7 @@ def _add_bounds(t: StepTables, s: Base, b: Batch, w: Scratch, at: int, holders: 
                 if units and parts == 1:
                     other_s = 0.0  # it may be divided, or whole on another device, which is not less busy than now
                 elif (groups or units) and not (units and parts <= FEW):
-                    other_s = _bound_without_s(t, b, w, at, what, source)
+                    other_s = _bound_with_s(t, b, w, at, what, source, 0, np.inf)
             w.floors[(KEEPS + what) * n + source] = other_s
             w.floors[(GIVES_ALL + what) * n + source] = other_s
 
@@ -161,22 +165,30 @@ def _find_busiest(t: StepTables, b: Batch, at: int, holders: int, parts: int, ot
         others_s[a] = next_s if a == most else most_s
 
 
-def _bound_without_s(t: StepTables, b: Batch, w: Scratch, at: int, what: int, source: int) -> float:
-    """Lower bound of a step without what a device may give."""
+def _bound_with_s(
+    t: StepTables, b: Batch, w: Scratch, at: int, what: int, source: int, left: int, limit_s: float
+) -> float:
+    """Lower bound of a step where a device has no more than so much left of what it may give.
+
+    If it is not below a limit, any above.
+    """
     heads, units = b.heads[at * b.n + source], b.units[at * b.n + source]
-    b.heads[at * b.n + source] = heads if what == UNITS else 0
-    b.units[at * b.n + source] = units if what == GROUPS else 0
-    other_s = least_below_s(t, b, w, at, np.inf)
+    b.heads[at * b.n + source] = heads if what == UNITS else min(heads, left)
+    b.units[at * b.n + source] = units if what == GROUPS else min(units, left)
+    other_s = least_below_s(t, b, w, at, limit_s)
     b.heads[at * b.n + source] = heads
     b.units[at * b.n + source] = units
     return other_s
 
 
 def _arriving_s(y: WayTables, w: Scratch, giver: int, source: int) -> float:
-    """Time in which devices receive what comes to them from one that gives most; but for one."""
-    longest_s = 0.0
+    """Time in which devices receive what comes to them from one that gives most, or read it; but for one."""
+    longest_s, sent = 0.0, 0.0
     for a in range(y.n):
-        at_once = w.caches[a] + (0.0 if y.on_flash else w.weights[a])
         if a != source:
+            at_once = w.caches[a] + (0.0 if y.on_flash else w.weights[a])
+            sent += at_once
             longest_s = max(longest_s, 8.0 * at_once * y.s_per_bit[giver * y.n + a])
-    return longest_s
+            if y.on_flash:
+                longest_s = max(longest_s, w.weights[a] / y.flash_bytes_per_s)
+    return max(longest_s, 8.0 * sent * y.handled_s_per_bit[giver])

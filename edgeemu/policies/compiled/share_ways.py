@@ -3,15 +3,14 @@
 A way leads from the embedding over a device with heads, and one with units, to the output matrix. Where partial sums
 are added is known, so that a step takes as long as its longest way if no message waits for another, and never less. A
 link carries x before a partial result, and that of heads before that of units. Where messages keep processors busy,
-each also waits for those that its sender sends before it.
+`share_turns` bounds the rest.
 """
 
 import numpy as np
 
 from edgeemu.policies.compiled.share_bound import least_s
-from edgeemu.policies.compiled.share_busy import own_s
+from edgeemu.policies.compiled.share_turns import least_in_turn_s
 from edgeemu.policies.compiled.tables import Batch, Scratch, StepTables
-from edgeemu_kernels.arrays import Ints
 
 LEAST_TERMS = 2  # of a sum: x, and a partial result
 
@@ -47,31 +46,28 @@ def least_below_s(t: StepTables, b: Batch, w: Scratch, which: int, limit: float)
     if t.n_layers > 1 or t.star or b.proj[which] >= 0:
         return least_s(t, b, w, which)
     for a in range(n):
-        w.sent[a] = last_terms - 1  # devices with units before it
         terms += heads[a] > 0
         last_terms += units[a] > 0
     if last_terms == LEAST_TERMS:  # one device has all units
         return least_s(t, b, w, which)
     embed, lm_head, longest_s = b.embed[which], b.lm_head[which], 0.0
-    messages = terms + last_terms - 4  # that a device with heads and units sends and takes in
     rest_s = ends_s(t, embed, lm_head) + t.sums_s[lm_head * (n + 2) + last_terms]
-    each_s, sent, others = own_s(t, embed, t.hidden_bits), 0, terms - 1 - (heads[embed] > 0)
+    if t.busy[0] == 1:
+        return rest_s + least_in_turn_s(t, b, w, which, limit - rest_s, terms, last_terms)
     for a in range(n):
         place = a * t.row + heads[a]
-        waited = others if a == embed else sent  # messages with x that go first
-        sent += heads[a] > 0 and a != embed
-        done_s = t.hop_s[embed * n + a] + waited * each_s + t.heads_s[place] + t.columns_s[place]
+        done_s = t.hop_s[embed * n + a] + t.heads_s[place] + t.columns_s[place]
         w.done_s[a] = done_s if heads[a] > 0 else -np.inf
     for turn in range(n):
         by = w.longest[1] + turn  # most likely the same device as last time
         by = by if by < n else by - n
         if units[by] > 0:
-            gathered_s = _gathered_s(t, w, units, messages, embed, by)
+            gathered_s = _gathered_s(t, w, embed, by)
             done_s = gathered_s + t.sums_s[by * (n + 2) + terms] + t.units_s[by * t.units_row + units[by]]
             sent_s = _partial_sent_s(t, w.done_s[by], by, lm_head, units[lm_head])
             longest_s = max(longest_s, max(done_s, sent_s) + t.sum_hop_s[by * n + lm_head])
             if rest_s + longest_s >= limit:
-                _note_way(t, w, units, messages, embed, by, gathered_s)
+                _note_way(t, w, embed, by, gathered_s)
                 w.longest[0] = by if sent_s > done_s else w.longest[0]
                 w.longest[2] = 0 + (sent_s > done_s)
                 break
@@ -85,13 +81,16 @@ def ends_s(t: StepTables, embed: int, lm_head: int) -> float:
 
 
 def _x_sent_s(t: StepTables, embed: int, source: int, target: int) -> float:
-    """How long a link is busy with x, which goes to each device that adds up partial results, before one of these."""
+    """How long a link is busy with x, which goes to each device that adds up partial results, before one of these.
+
+    0 where messages keep processors busy.
+    """
     way = source * t.n + target
     return t.hidden_bits * t.s_per_bit[way] if source == embed and source != target and t.busy[0] == 0 else 0.0
 
 
 def _partial_sent_s(t: StepTables, done_s: float, source: int, lm_head: int, units: int) -> float:
-    """Until when a link to the output matrix is busy with the partial result of heads, before that of units.
+    """When a link to the output matrix has carried the partial result of heads, before that of units.
 
     `units`: of the output matrix's device, which adds up partial results only if it has some.
     """
@@ -99,32 +98,20 @@ def _partial_sent_s(t: StepTables, done_s: float, source: int, lm_head: int, uni
     return done_s + t.partial_bits * t.s_per_bit[way] if units > 0 and source != lm_head and t.busy[0] == 0 else 0.0
 
 
-def _gathered_s(t: StepTables, w: Scratch, units: Ints, messages: int, embed: int, device: int) -> float:
-    """When a device has the partial results of all that have heads. `messages`: as `_there_s` says."""
+def _gathered_s(t: StepTables, w: Scratch, embed: int, device: int) -> float:
+    """When a device has the partial results of all that have heads."""
     gathered_s = 0.0
     for a in range(t.n):
-        gathered_s = max(gathered_s, _there_s(t, w, units, messages, a, device))
+        gathered_s = max(gathered_s, w.done_s[a] + t.sum_hop_s[a * t.n + device])
     if w.done_s[embed] >= 0.0:
         gathered_s = max(gathered_s, _x_sent_s(t, embed, embed, device) + t.sum_hop_s[embed * t.n + device])
     return gathered_s
 
 
-def _there_s(t: StepTables, w: Scratch, units: Ints, messages: int, source: int, device: int) -> float:
-    """When a device has the partial result of another, which sends it to all that have units, in ascending order.
-
-    What it has itself waits until it has sent that to others and taken in theirs, so many `messages` in all.
-    """
-    there_s = w.done_s[source] + t.sum_hop_s[source * t.n + device]
-    if t.busy[0] == 0:
-        return there_s
-    first = messages if source == device else w.sent[device] - (units[source] > 0 and source < device)
-    return there_s + first * own_s(t, source, t.partial_bits)
-
-
-def _note_way(t: StepTables, w: Scratch, units: Ints, messages: int, embed: int, by: int, gathered_s: float) -> None:
+def _note_way(t: StepTables, w: Scratch, embed: int, by: int, gathered_s: float) -> None:
     """Note the way by a device that has the last of the partial results then: one that has waited for x, or another."""
     w.longest[0] = embed
     w.longest[1] = by
     for over in range(t.n):
-        if _there_s(t, w, units, messages, over, by) == gathered_s:
+        if w.done_s[over] + t.sum_hop_s[over * t.n + by] == gathered_s:
             w.longest[0] = over
