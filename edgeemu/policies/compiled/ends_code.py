@@ -96,7 +96,7 @@ class EndsCode:
         places = room.chosen.at, room.known.at, sizes.memory.at, *self._tables, room.near.at, room.seeds.at
         self._known: int = self._functions.look_around(layouts.at, address_of(devices), *known, *sent, *places)
         self.missing_bytes = int(room.found[3])  # of the placement in force
-        self._count = int(room.found[4])  # of others near it
+        self._count = int(room.found[4])  # of simple and known placements
 
     @property
     def is_placed(self) -> bool:

@@ -116,7 +116,7 @@ def scratch_for(n: int, n_layers: int, row: int = 0, units_row: int = 0) -> Pack
     `row`, `units_row`: numbers that a device can have of groups, and of units, none included.
     """
     flags, moves = (4 * n_layers * n, n, n, n), (n * row, n * row, n * row, n * units_row, n * units_row)
-    messages = n, n, n + 1, n + 1, n, n * n, 2, 1
+    messages = n, n, n + 1, n + 1, n, n * n, 2, 4
     return blank(Scratch, n_layers, *flags, n, n * n, n, n, n, n, n * n, 3, *moves, n, n, n, 9 * n, *messages)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from edgeemu.policies.compiled.device_speeds import AllDevices, DeviceForecasts, expect
 from edgeemu.policies.compiled.share_assigned import Assigned, BlockTables, moving_s
 from edgeemu.policies.compiled.share_descent import NONE, Best, CostTerms, begin_best, find_best, keep_third
+from edgeemu.policies.compiled.share_elsewhere import find_elsewhere
 from edgeemu.policies.compiled.share_fill import LinkTables, StepWorks, fill
 from edgeemu.policies.compiled.share_loads import round_s
 from edgeemu.policies.compiled.share_moves import fill_moves
@@ -78,8 +79,8 @@ def find_ends(
     """Write the placement in force into `e`, and after it where descents from the best near it end, each once.
 
     How many placements these are. `ahead`: devices as they are expected in the mean over some tokens. `near`: with so
-    many `others` than small changes, and room for these. `b`: room for those of later placements, `s`: for what all are
-    of. `z`, `a`, `h`: of exact migrations.
+    many `others` than changes of that in force, and room for these. `b`: room for changes of later placements, `s`: for
+    what all are of. `z`, `a`, `h`: of exact migrations.
     """
     expect(v, c, tokens, ahead_at)
     fill(t, ahead, devices, links, rows, q, past)
@@ -124,10 +125,12 @@ def _find_begins(
     others: int,
 ) -> None:
     """Find the best placements near the one in force that cost less than a limit: descents begin there."""
+    begin_batch(near, w)
     begin_best(r, limit)
+    begin = find_elsewhere(t, m, y, s, near, w, p, r, others)
     find_best(t, m, y, near, w, p, r, 0, others, 0, False)
     keep_third(r)
-    find_changes(t, m, y, s, near, w, p, r, limit, g.ranges, g.n_ranges, 1, others, 1, False, False, f.numbers)
+    find_changes(t, m, y, s, near, w, p, r, limit, g.ranges, g.n_ranges, 1, begin, 1, False, False, f.numbers)
     if _note_begun(f, r) > 0 and t.n_layers == 1:
         fill_moves(t, y, w)
 

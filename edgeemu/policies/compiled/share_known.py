@@ -29,7 +29,7 @@ class ChosenDevices(NamedTuple):
     """Places to write in: what the chosen devices have."""
 
     found: Ints  # [5] 1 if each has memory for any placement, of the one in force its ends and the bytes that it lacks,
-    # and how many others are near it that are no small changes of it
+    # and how many simple and known ones are looked at
     devices: Ints  # [n]
     places: Ints  # [n_devices] of each device of the cluster among them, or IN_SHARDS
     owners: Ints  # [size] of the placement in force, as places

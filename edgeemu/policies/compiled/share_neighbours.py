@@ -76,8 +76,7 @@ def elsewhere(s: Base, b: Batch, count: int) -> int:
             for target in range(s.n):
                 both = swapped == 0 or (source < target and is_used(s, target))
                 if source != target and both and is_used(s, source):
-                    _rename(s, b, count, source, target, swapped == 1)
-                    write_normally(s, b, count)
+                    write_renamed(s, b, count, source, target, swapped == 1)
                     count += 1
     return count
 
@@ -91,7 +90,7 @@ def is_used(s: Base, device: int) -> bool:
     return used
 
 
-def _rename(s: Base, b: Batch, count: int, source: int, target: int, swapped: bool) -> None:
+def write_renamed(s: Base, b: Batch, count: int, source: int, target: int, swapped: bool) -> None:
     """Write what a device has to another one, or what these two have to each other."""
     b.embed[count] = _renamed(s.ends[0], source, target, swapped)
     b.lm_head[count] = _renamed(s.ends[1], source, target, swapped)
@@ -105,6 +104,7 @@ def _rename(s: Base, b: Batch, count: int, source: int, target: int, swapped: bo
             there = here * s.n + _renamed(a, source, target, swapped)
             b.heads[there] += s.heads[run * s.n + a]
             b.units[there] += s.units[run * s.n + a]
+    write_normally(s, b, count)
 
 
 def _renamed(device: int, source: int, target: int, swapped: bool) -> int:

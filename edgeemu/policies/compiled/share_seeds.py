@@ -64,7 +64,7 @@ def look_around(
     b: Batch,
     g: Seeds,
 ) -> int:
-    """Write what `choose` does into `c` and `o`, and what `write_others` does into `b`; how many are in `o`.
+    """Write what `choose` does into `c` and `o`, and simple placements, and known ones, into `b`; how many are in `o`.
 
     `cache`: bytes of a group's cache. `chunk_bits`: of blocks that move; 0 where they keep no processor busy.
     """
@@ -72,7 +72,8 @@ def look_around(
     c.chunk_bits[0] = chunk_bits
     placed = choose(k, devices, v, memory_bytes, handled_s_per_bit, links, rows, most, c, o)
     if placed > 0:
-        c.found[4] = write_others(y, v, p, past, s, b, o, placed, g, 0)
+        begin_search(y, s, b)
+        c.found[4] = _write_simple(y, v, p, past, s, b, o, placed, g, 0)
         write_base(s, b, c.found[4])
         c.found[3] = missing_bytes(m, y, b, c.found[4])
     return placed
@@ -95,7 +96,22 @@ def write_others(
     `count`: where they begin. `o`: so many `known` ones: itself, then those that the run has left.
     """
     begin_search(y, s, b)
-    count = elsewhere(s, b, count)
+    return _write_simple(y, v, p, past, s, b, o, known, g, elsewhere(s, b, count))
+
+
+def _write_simple(
+    y: WayTables,
+    v: AllDevices,
+    p: LayerWorks,
+    past: int,
+    s: Base,
+    b: Batch,
+    o: Batch,
+    known: int,
+    g: Seeds,
+    count: int,
+) -> int:
+    """Write everything on one device each, all divided in proportion, and what the run has left; the number."""
     for device in range(s.n):
         _write_alone(s, b, count, device)
         count += 1

@@ -165,4 +165,4 @@ class Scratch(NamedTuple):
     busy_s: Floats  # [n] for which a step keeps each device busy
     link_bits: Floats  # [n, n] that it sends
     link: Ints  # [2] ends of the link that carries most
-    busiest: Ints  # [1] the device that was last found to be busiest
+    busiest: Ints  # [4] the device that was last found to be busiest, and those that are of the placement in force

@@ -63,9 +63,11 @@ def _find(v: NominalLinks, e: LinkSums, n_messages: int, columns: Floats) -> int
     known, targets, sizes = e.counts[0], columns[n_messages:], columns[2 * n_messages :]
     for message in range(n_messages):
         source, target = int(columns[message]), int(targets[message])
-        code, e.places[message] = source * v.n + target, -1
+        code, at = source * v.n + target, e.places[message]
+        e.places[message] = -1
         if sizes[message] > 0.0 or v.delay_s[code] > 0.0:
-            at = place_of(e.codes, e.counts[0], code)
+            if at < 0 or at >= e.counts[0] or e.codes[at] != code:  # most steps have the messages of the one before
+                at = place_of(e.codes, e.counts[0], code)
             if at == e.counts[0] or e.codes[at] != code:
                 _insert(e, at, code, source, target)
             e.places[message] = at
