@@ -55,11 +55,12 @@ def _gives_most(w: Scratch, n: int, giver: int, lost: float) -> bool:
 
 
 def fill_floors(
-    t: StepTables, m: MemoryTables, y: WayTables, s: Base, b: Batch, w: Scratch, p: CostTerms, at: int
+    t: StepTables, m: MemoryTables, y: WayTables, s: Base, b: Batch, w: Scratch, p: CostTerms, at: int, below: float
 ) -> int:
-    """Compute what shifts from each device cost at least; the device that gives most. `at`: a place in a batch.
+    """Compute what shifts from each device cost at least, if below a limit; the device that gives most.
 
-    NONE where nothing is known: a change may leave out what may not be divided. What does not fit costs more anyway.
+    `at`: a place in a batch. NONE where nothing is known: a change may leave out what may not be divided. What does not
+    fit costs more anyway.
     """
     n, holders, parts = s.n, 0, 0
     for a in range(n):
@@ -76,7 +77,7 @@ def fill_floors(
         w.floors[FROM_GIVER * n + source] = p.second * _arriving_s(y, w, giver, source)
         w.floors[FROM_SOURCE * n + source] = p.second * _arriving_s(y, w, source, source)
     if divided and holders > FEW and parts > FEW:
-        _add_ways(t, b, w, at, holders, parts)
+        _add_ways(t, b, w, at, holders, parts, below)
     else:
         _add_bounds(t, s, b, w, at, holders, parts)
     if t.sequences > 1:
@@ -86,7 +87,7 @@ def fill_floors(
     return giver
 
 
-def _add_ways(t: StepTables, b: Batch, w: Scratch, at: int, holders: int, parts: int) -> None:
+def _add_ways(t: StepTables, b: Batch, w: Scratch, at: int, holders: int, parts: int, below: float) -> None:
     """Add the longest way through a divided layer that shifts leave."""
     n, way_s = t.n, least_below_s(t, b, w, at, np.inf)
     limit_s = way_s * (1.0 - ROUNDING)
@@ -95,12 +96,28 @@ def _add_ways(t: StepTables, b: Batch, w: Scratch, at: int, holders: int, parts:
     lm_head = b.lm_head[at] if w.longest[2] == 1 else NONE
     for source in range(n):
         gives_heads, gives_units = source == w.longest[0], source == w.longest[1] or source == lm_head
-        for what in range(KINDS):
-            keeps, gives = (KEEPS + what) * n + source, (GIVES_ALL + what) * n + source
-            w.floors[keeps], w.floors[gives] = way_s, less_s
-            if t.busy[0] == 1 or (what != UNITS and gives_heads) or (what != GROUPS and gives_units):
-                w.floors[keeps] = _bound_with_s(t, b, w, at, what, source, 1, limit_s)
-                w.floors[gives] = _bound_with_s(t, b, w, at, what, source, 0, limit_s)
+        if t.busy[0] == 1 or gives_heads or gives_units:
+            _add_of_source(t, b, w, at, source, limit_s, below)
+        else:
+            for what in range(KINDS):
+                w.floors[(KEEPS + what) * n + source] = way_s
+                w.floors[(GIVES_ALL + what) * n + source] = less_s
+
+
+def _add_of_source(t: StepTables, b: Batch, w: Scratch, at: int, source: int, limit_s: float, below: float) -> None:
+    """Add floors of shifts from one device: of those of heads and units together first, which shorten a step most.
+
+    `limit_s`: of what is computed. `below`: a limit of costs, above which one floor is as good as another.
+    """
+    least_s = _bound_with_s(t, b, w, at, BOTH, source, 0, limit_s)
+    kept_s = least_s if least_s >= below else _bound_with_s(t, b, w, at, BOTH, source, 1, limit_s)
+    for what in range(KINDS):
+        keeps, gives = (KEEPS + what) * t.n + source, (GIVES_ALL + what) * t.n + source
+        w.floors[keeps], w.floors[gives] = kept_s, least_s
+        if what != BOTH and kept_s < below:
+            w.floors[keeps] = _bound_with_s(t, b, w, at, what, source, 1, limit_s)
+        if what != BOTH and least_s < below:
+            w.floors[gives] = _bound_with_s(t, b, w, at, what, source, 0, limit_s)
 
 
 def _add_bounds(t: StepTables, s: Base, b: Batch, w: Scratch, at: int, holders: int, parts: int) -> None:

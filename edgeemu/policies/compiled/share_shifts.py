@@ -84,7 +84,7 @@ def find_changes(
     nothing, and written.
     """
     begin_batch(b, w)
-    giver, numbers[0] = NONE if fitting and y.begin[0] != 1 else fill_floors(t, m, y, s, b, w, p, begin), 0
+    giver, numbers[0] = NONE if fitting and y.begin[0] != 1 else fill_floors(t, m, y, s, b, w, p, begin, below), 0
     if giver != NONE and y.begin[0] != 1:
         below = _freeing_below(t, m, y, s, b, w, p, r, below, ranges, n_ranges, begin, last, far)
     begin_best(r, below)
