@@ -41,9 +41,12 @@ def floor_s(
     if source == giver or left + BYTE < most:
         return floor_s + w.floors[FROM_SOURCE * s.n + source]
     most = most + given if to_giver else most
-    if most + BYTE < left and (not to_giver or _gives_most(w, s.n, giver, most + BYTE)):
-        return floor_s + w.floors[FROM_GIVER * s.n + source]
-    return floor_s
+    if to_giver and not _gives_most(w, s.n, giver, most + BYTE):
+        return floor_s
+    sent_s = w.floors[FROM_GIVER * s.n + source]
+    if left <= most + BYTE:  # whichever of the two then gives most
+        sent_s = min(sent_s, w.floors[FROM_SOURCE * s.n + source])
+    return floor_s + sent_s
 
 
 def _gives_most(w: Scratch, n: int, giver: int, lost: float) -> bool:
