@@ -25,7 +25,8 @@ class KnownKinds:
         self.ops: list[Op] = []  # one operation of each kind
         self._costs, self._numbers = costs, dict[object, int]()
         self._computes, self._starts_kernel = np.empty((2, 0), np.bool_)  # [n_known] each, of the first kinds
-        self._by_rows: dict[int, NDArray[np.float64]] = {}  # [2, n_known, 2] with nothing cached; what a position adds
+        self._by_rows: dict[int, NDArray[np.float64]] = {}  # [2, n_known, 2] as `table` says
+        self._past = -1  # of the step for which they are, where works are others at every step
 
     def number(self, key: object, op: Op) -> int:
         """Number of the kind with a key; where there is none yet, an operation is its first."""
@@ -46,13 +47,14 @@ class KnownKinds:
         self._know()
         return self._starts_kernel
 
-    def table(self, rows: int) -> NDArray[np.float64] | None:
+    def table(self, rows: int, past: int) -> NDArray[np.float64]:
         """Operations and bytes with nothing cached, and what a position adds; NaN: not known yet. [2, n_kinds, 2].
 
-        None: works are others at every step.
+        Where works are others at every step they are those of this one, to which a position adds nothing.
         """
-        if not self._costs.of_every_step:
-            return None
+        if not self._costs.of_every_step and self._past != past:
+            self._past = past
+            self._by_rows.clear()
         self._know()
         table = self._by_rows.get(rows)
         if table is None:
@@ -60,22 +62,21 @@ class KnownKinds:
         return table
 
     def works(self, which: IntArray, rows: int, past: int) -> NDArray[np.float64]:
-        """Operations and bytes of kinds in a step, which are affine in what is cached: [m] -> [m, 2]."""
-        table = self.table(rows)
-        if table is None:
-            each = {kind: op_work(self.ops[kind], rows, past, self._costs) for kind in set(which.tolist())}
-            return np.array([each[kind] for kind in which.tolist()], np.float64).reshape(-1, 2)
+        """Operations and bytes of kinds in a step: [m] -> [m, 2]."""
+        table = self.table(rows, past)
         first, more = table.take(which, 1)  # [m, 2] each
         new = np.isnan(first[:, 0])
         if new.any():  # others may need more rows
             for kind in set(which[new].tolist()):
-                table[:, kind] = self._affine(self.ops[kind], rows)
+                table[:, kind] = self._affine(self.ops[kind], rows, past)
             first, more = table[:, which]
         works: NDArray[np.float64] = first + past * more
         return works
 
-    def _affine(self, op: Op, rows: int) -> tuple[Sequence[float], Sequence[float]]:
-        """Work of an operation with nothing cached, and what each position adds: all are whole numbers."""
+    def _affine(self, op: Op, rows: int, past: int) -> tuple[Sequence[float], Sequence[float]]:
+        """Work of an operation with nothing cached, and what each position adds, as `table` says: whole numbers."""
+        if not self._costs.of_every_step:
+            return op_work(op, rows, past, self._costs), (0.0, 0.0)
         none = op_work(op, rows, 0, self._costs)
         if op.kind not in ATTENDING:
             return none, (0.0, 0.0)

@@ -159,9 +159,7 @@ class EstimatorCode(Estimator):
         `columns`: places in the program, and instants, [n_operations] each.
         """
         known, kinds = self._times.known, self._times.known.kinds.known
-        works = kinds.table(rows)
-        if works is None:
-            return False
+        works = kinds.table(rows, past)
         if works is not self._works:  # there are more kinds, or other rows
             self._works = works
             self._kinds = packed(OperationKinds, works.shape[1], works, kinds.computes, kinds.starts_kernel)
