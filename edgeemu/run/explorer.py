@@ -15,6 +15,7 @@ from edgeemu.placement.arrays import IntArray, PlacementArrays, moved_blocks
 from edgeemu.placement.placement import Placement, moves
 from edgeemu.placement.program import Program
 from edgeemu.policies.compiled.share_code import StepCode, functions_made
+from edgeemu.policies.search.share_proposals import prepared_devices
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.link_factors import NO_LINKS, Doubtful, LinkFactors, codes_of, find
 from edgeemu.policies.view.shares import ShareArrays
@@ -108,7 +109,7 @@ def used_by_shares(view: ClusterView, old: Placement, new: Placement) -> set[Pai
     None where that is not known: shards of a projection are apart, collectives gather, or there is no machine code. On
     25 devices a program takes longer than a decision.
     """
-    devices = np.array(new.devices())
+    devices = prepared_devices(view, new)
     known = functions_made() is not None and not view.gather
     shares = ShareArrays.of(new, view.costs.shape, devices) if known else None
     if shares is None:

@@ -5,14 +5,13 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
 from edgeemu.placement.arrays import IntArray
 from edgeemu.placement.blocks import Kind
 from edgeemu.placement.placement import Move, Placement, is_divided
 from edgeemu.policies.compiled.share_code import StepCode, functions_made
 from edgeemu.policies.search.going_back import placed_on
 from edgeemu.policies.search.pipeline_moves import round_s
+from edgeemu.policies.search.share_proposals import prepared_devices
 from edgeemu.policies.search.share_search import ShareJudge
 from edgeemu.policies.view.cluster_view import ClusterView
 from edgeemu.policies.view.migration_time import MoveCosts, migration_s
@@ -35,7 +34,7 @@ class ExpectedGain(NamedTuple):
 
 def expected_gain(view: ClusterView, old: Placement, new: Placement) -> ExpectedGain:
     """Compute what a change of placement is expected to gain at the next step, and to take."""
-    rounds = _Rounds(view, np.array(sorted({*old.owner.values(), *new.owner.values()})))
+    rounds = _Rounds(view, prepared_devices(view, old, new))
     return ExpectedGain(rounds.round_s(old), rounds.round_s(new), _migration_s(view, old, new))
 
 
@@ -44,7 +43,7 @@ def may_pay(view: ClusterView, old: Placement, new: Placement, moved: Iterable[M
 
     `moved`: its moves, of which the caches and weights of heads are counted, each link alone.
     """
-    shape, devices = view.costs.shape, np.array(sorted({*old.owner.values(), *new.owner.values()}))
+    shape, devices = view.costs.shape, prepared_devices(view, old, new)
     if functions_made() is None or view.sequences > 1 or view.lost or len(devices) > MAX_DEVICES:
         return True
     known = [placed_on(each, shape, devices) for each in (old, new)]
@@ -61,7 +60,7 @@ def may_pay(view: ClusterView, old: Placement, new: Placement, moved: Iterable[M
 
 def pays_within(view: ClusterView, old: Placement, new: Placement, tokens: float) -> bool:
     """Whether so many steps gain more by a change of placement than it takes; not if no closed form knows either."""
-    rounds = _Rounds(view, np.array(sorted({*old.owner.values(), *new.owner.values()})))
+    rounds = _Rounds(view, prepared_devices(view, old, new))
     before_s = rounds.round_s(old)
     if before_s is None:
         return False

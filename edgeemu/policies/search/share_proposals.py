@@ -180,6 +180,16 @@ def promising_now(
     return np.arange(n) if size == n else promising_beside(view, everyone, owners.numbers, size)
 
 
+def prepared_devices(view: ClusterView, *placements: Placement) -> IntArray:
+    """Devices among which steps of placements are computed, ascending: [n].
+
+    All of a small cluster, for whose number everything is ready before the run; of others those of the placements.
+    """
+    if view.n_devices <= MOST_USED:
+        return np.arange(view.n_devices)
+    return np.array(sorted({device for each in placements for device in each.owner.values()}))
+
+
 def numbers_chosen(view: ClusterView, most_work: float) -> list[int]:
     """How many devices `promising_now` can choose, ascending."""
     n = view.n_devices
